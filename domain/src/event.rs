@@ -36,6 +36,8 @@ pub struct Outcome {
     pub sender: UserId,
     /// The command's id.
     pub id: ClientMsgId,
+    /// [`crate::decide::body_digest`] of the command: tells a retry from a conflict.
+    pub digest: u64,
     /// Where the outcome goes.
     pub reply: Option<ReplyAddress>,
     /// What was decided.
