@@ -5,11 +5,21 @@ use domain::{
 };
 
 /// Bytes that are no record of ours, or not one that this version can read.
-#[derive(Debug, thiserror::Error)]
-#[error("{context}")]
-pub struct DecodeError {
-    /// What was wrong, where.
-    pub context: String,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not our wire format, or a schema id that was never ours for this topic: somebody else's record. To the dead letters.
+    #[error("foreign record: {0}")]
+    Foreign(String),
+    /// Our wire format and one of our schema ids, or one newer than this program, but unreadable. A reader of the truth stops here.
+    #[error("unreadable record: {0}")]
+    Unreadable(String),
+}
+
+impl DecodeError {
+    /// Whether it is somebody else's record, which readers may put aside.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign(_))
+    }
 }
 
 /// `chat.commands`: encodes a command.

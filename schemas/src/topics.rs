@@ -62,3 +62,134 @@ pub const GATEWAYS: &str = "chat.gateways";
 pub const GATEWAY_PREFIX: &str = "chat.gateway.";
 /// What could not be processed.
 pub const DEAD_LETTERS: &str = "chat.dead-letters";
+/// Delivered and read cursors.
+pub const RECEIPTS: &str = "chat.receipts";
+/// Online and offline transitions.
+pub const PRESENCE: &str = "chat.presence";
+/// Push requests and cancellations.
+pub const PUSHES: &str = "chat.pushes";
+
+const MIB: u64 = 1024 * 1024;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// A create of 10,000 members is split into commands of at most this; a post is far below it.
+const TIMELINE_RECORD_BYTES_MAX: usize = 512 * 1024;
+/// A delivery holds a timeline record and the recipients of one process.
+const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
+const SMALL_RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Every topic. `chat.gateway.` stands for the family of single processes' topics.
+pub const TABLE: &[TopicRow] = &[
+    TopicRow {
+        name: COMMANDS,
+        key: "channel",
+        partitioned_by: "channel",
+        holds: "what people and services ask for, with sender, session, client_msg_id and reply address",
+        in_memory_when_embedded: true,
+        kept: Kept::Seconds { seconds: 6 * HOUR, bytes_max: 64 * MIB },
+        partitions: Partitions::Timelines,
+        record_bytes_max: TIMELINE_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: MESSAGES,
+        key: "channel",
+        partitioned_by: "channel",
+        holds: "the timelines: every outcome of a command, and the control records OwnershipTaken and CommandAnswered",
+        in_memory_when_embedded: false,
+        kept: Kept::Forever,
+        partitions: Partitions::Timelines,
+        record_bytes_max: TIMELINE_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: RECEIPTS,
+        key: "channel",
+        partitioned_by: "channel",
+        holds: "delivered and read cursors {user, generation seen, seq, ordinal}, coalesced per person",
+        in_memory_when_embedded: false,
+        kept: Kept::Forever,
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: SIGNALS,
+        key: "channel",
+        partitioned_by: "channel",
+        holds: "typing and other passing signs; dropped under load",
+        in_memory_when_embedded: true,
+        kept: Kept::Seconds { seconds: MINUTE, bytes_max: 4 * MIB },
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: USERS,
+        key: "user",
+        partitioned_by: "user",
+        holds: "the public profile, whole state",
+        in_memory_when_embedded: false,
+        kept: Kept::Compacted,
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: SESSIONS,
+        key: "user/session/process/epoch/connection",
+        partitioned_by: "user",
+        holds: "open connections; closed = tombstone",
+        in_memory_when_embedded: false,
+        kept: Kept::Compacted,
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: GATEWAYS,
+        key: "process",
+        partitioned_by: "process",
+        holds: "heartbeat and lease of every process that has a gateway topic",
+        in_memory_when_embedded: false,
+        kept: Kept::Compacted,
+        partitions: Partitions::One,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: PRESENCE,
+        key: "user",
+        partitioned_by: "user",
+        holds: "online and offline transitions, last seen",
+        in_memory_when_embedded: false,
+        kept: Kept::Compacted,
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: GATEWAY_PREFIX,
+        key: "channel",
+        partitioned_by: "none: one partition",
+        holds: "deliveries and outcomes for one process that sends commands and waits",
+        in_memory_when_embedded: true,
+        kept: Kept::Seconds { seconds: 10 * MINUTE, bytes_max: 64 * MIB },
+        partitions: Partitions::One,
+        record_bytes_max: DELIVERY_BYTES_MAX,
+    },
+    TopicRow {
+        name: PUSHES,
+        key: "user",
+        partitioned_by: "user",
+        holds: "PushRequested, PushCancelled",
+        in_memory_when_embedded: false,
+        kept: Kept::Seconds { seconds: 3 * DAY, bytes_max: 64 * MIB },
+        partitions: Partitions::Timelines,
+        record_bytes_max: SMALL_RECORD_BYTES_MAX,
+    },
+    TopicRow {
+        name: DEAD_LETTERS,
+        key: "the source's",
+        partitioned_by: "none: one partition",
+        holds: "records that could not be processed, whole, with topic, partition, offset, error and attempts in headers",
+        in_memory_when_embedded: false,
+        kept: Kept::Seconds { seconds: 365 * DAY, bytes_max: 64 * MIB },
+        partitions: Partitions::One,
+        record_bytes_max: DELIVERY_BYTES_MAX,
+    },
+];
