@@ -3,6 +3,7 @@
 //! Promises: roles get time, randomness and spawning only through the handles here, so that a simulation owns all three;
 //! a shutdown reaches every task, and each has a bounded time to end.
 
+pub mod access_tokens;
 pub mod clock;
 pub mod entropy;
 pub mod shutdown;

@@ -3,6 +3,7 @@
 //! The range says what to do: 4000–4099 give up and tell the person, 4100–4199 retry the same request later (after
 //! `retry_after_ms`, if given), 4200–4299 resync: reconnect and catch up from the cursors.
 
+use domain::RejectCause;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
@@ -109,5 +110,69 @@ codes! {
 impl From<Code> for u16 {
     fn from(code: Code) -> Self {
         code.number()
+    }
+}
+
+impl From<RejectCause> for Code {
+    fn from(cause: RejectCause) -> Self {
+        match cause {
+            RejectCause::Clock => Self::Clock,
+            RejectCause::NotMember => Self::NotMember,
+            RejectCause::Forbidden => Self::Forbidden,
+            RejectCause::AlreadyExists => Self::AlreadyExists,
+            RejectCause::AlreadyMember => Self::AlreadyMember,
+            RejectCause::NoSuchMember => Self::NoSuchMember,
+            RejectCause::MembersLimit => Self::MembersLimit,
+            RejectCause::LastOwner => Self::LastOwner,
+            RejectCause::BadBody => Self::BadBody,
+        }
+    }
+}
+
+impl Code {
+    /// What a refused command is told; `None` where the answer is good news ([`domain::Answer::Duplicate`]).
+    pub fn of_answer(answer: domain::Answer) -> Option<Self> {
+        match answer {
+            domain::Answer::Duplicate { .. } => None,
+            domain::Answer::Conflict { .. } => Some(Self::Conflict),
+            domain::Answer::Rejected(cause) => Some(cause.into()),
+            domain::Answer::RetryLater => Some(Self::RetryLater),
+            domain::Answer::Poison => Some(Self::Poison),
+        }
+    }
+
+    /// What it means, for people.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Malformed => "not understood",
+            Self::UnknownType => "this type of frame is not known here",
+            Self::TooLarge => "too large",
+            Self::BadVersion => "this protocol version is not spoken here",
+            Self::Unauthenticated => "sign in first",
+            Self::OriginRefused => "this page may not connect here",
+            Self::NotMember => "no such channel, or you are not a member",
+            Self::Forbidden => "your role does not allow this",
+            Self::AlreadyExists => "it exists already",
+            Self::AlreadyMember => "already a member",
+            Self::NoSuchMember => "that person is not a member",
+            Self::MembersLimit => "the channel is full",
+            Self::LastOwner => "the last owner can't go",
+            Self::BadBody => "the content is not acceptable",
+            Self::Conflict => "this client_msg_id was used for something else",
+            Self::NotFound => "not found",
+            Self::Poison => "the request could not be processed",
+            Self::MethodNotAllowed => "this method is not served here",
+            Self::Clock => "the time in client_msg_id is ahead of server time; send the same id again later",
+            Self::RateLimited => "too fast; slow down",
+            Self::RetryLater => "busy; send the same again later",
+            Self::TimedOut => "no outcome in time; send the same again",
+            Self::StorageFull => "the server has no room to store messages",
+            Self::TooManySessions => "too many connections",
+            Self::GoAway => "the server is going away; reconnect",
+            Self::SlowReader => "read too slowly; reconnect and catch up",
+            Self::Silent => "nothing heard for too long; reconnect and catch up",
+            Self::Resync => "events may have been missed; catch up",
+            Self::Internal => "something is broken here",
+        }
     }
 }

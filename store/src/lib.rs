@@ -13,6 +13,7 @@
 pub mod contract;
 mod error;
 pub mod fault;
+pub mod reading;
 mod rows;
 
 pub use error::{Error, ErrorKind};

@@ -1,0 +1,148 @@
+//! The one way to read a channel for a person: rows first, membership second (VIS).
+//!
+//! Membership that is read after the rows is at least as new as they are: a removal that is in the store before a row of the
+//! channel (design §5 "Writer") can't be missed while that row is shown.
+
+use crate::{Error, MemberRow, Memberships, PageQuery, StoredEvent, Timelines};
+use domain::command::HistoryVisibility;
+use domain::{ChannelId, ChannelSeq, UserId};
+use std::sync::Arc;
+
+/// Which seqs of a channel a person may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Both ends included, ascending. The last one is open-ended for a member.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Reach {
+    /// Of a personal channel's own person.
+    pub fn everything() -> Self {
+        Self { ranges: vec![(0, u64::MAX)] }
+    }
+
+    /// Of somebody with these stays. `None`: never a member. The event that removes a person is the last one they see.
+    pub fn of(stays: &[MemberRow], history: HistoryVisibility) -> Option<Self> {
+        let mut ranges: Vec<(u64, u64)> =
+            stays.iter().map(|stay| (stay.joined.0, stay.left.map_or(u64::MAX, |left| left.0))).collect();
+        ranges.sort_unstable();
+        let last = ranges.iter().map(|(_, left)| *left).max()?;
+        if history == HistoryVisibility::FromStart {
+            ranges = vec![(1, last)];
+        }
+        Some(Self { ranges })
+    }
+
+    /// Whether they may read this one.
+    pub fn contains(&self, seq: ChannelSeq) -> bool {
+        self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&seq.0))
+    }
+
+    /// Nothing beyond it.
+    pub fn end(&self) -> ChannelSeq {
+        ChannelSeq(self.ranges.iter().map(|(_, last)| *last).max().unwrap_or(0))
+    }
+
+    /// Whether they are a member now.
+    pub fn is_current(&self) -> bool {
+        self.end().0 == u64::MAX
+    }
+}
+
+/// A page as one person may see it.
+#[derive(Clone, Debug)]
+pub struct PersonalPage {
+    rows: Arc<[StoredEvent]>,
+    reach: Reach,
+    /// The page is complete for the seqs from here …
+    pub first: ChannelSeq,
+    /// … to here: what is not among the events there is hidden, not missing. Below `first`: for none.
+    pub last: ChannelSeq,
+}
+
+impl PersonalPage {
+    /// What they may see, in the order of seq.
+    pub fn events(&self) -> impl Iterator<Item = &StoredEvent> {
+        self.rows.iter().filter(|row| self.reach.contains(row.event.seq))
+    }
+
+    /// What else they may.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+}
+
+/// Reads a page for a person. `None`: never a member, or no such channel.
+pub async fn page_for(
+    timelines: &dyn Timelines,
+    memberships: &dyn Memberships,
+    user: UserId,
+    query: &PageQuery,
+) -> Result<Option<PersonalPage>, Error> {
+    let rows = timelines.page(query).await?.events;
+    let Some(reach) = reach_of(timelines, memberships, user, query.channel).await? else {
+        return Ok(None);
+    };
+    let cut = rows.len() >= query.limit;
+    let (first, last) = match (rows.first(), rows.last()) {
+        (Some(oldest), Some(newest)) => (if query.newest_first && cut { oldest.event.seq } else { query.first }, newest.event.seq),
+        _ => (query.first, ChannelSeq(query.first.0.saturating_sub(1))),
+    };
+    let last = last.min(reach.end());
+    Ok(Some(PersonalPage { rows, reach, first, last }))
+}
+
+/// What a person may read of a channel now. `None`: never a member, or no such channel.
+pub async fn reach_of(
+    timelines: &dyn Timelines,
+    memberships: &dyn Memberships,
+    user: UserId,
+    channel: ChannelId,
+) -> Result<Option<Reach>, Error> {
+    if channel == ChannelId::personal(user) {
+        return Ok(Some(Reach::everything()));
+    }
+    let stays = memberships.stays(channel, user).await?;
+    if stays.is_empty() {
+        return Ok(None);
+    }
+    // A channel's visibility is fixed at its creation, so the order of these two reads does not matter.
+    let summaries = timelines.summaries(&[channel]).await?;
+    let history = summaries.first().map_or_else(HistoryVisibility::default, |summary| summary.history);
+    Ok(Reach::of(&stays, history))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::command::Role;
+
+    fn stay(joined: u64, left: Option<u64>) -> MemberRow {
+        MemberRow { user: UserId::from_bytes([1; 16]), role: Role::Member, joined: ChannelSeq(joined), left: left.map(ChannelSeq) }
+    }
+
+    #[test]
+    fn a_person_reads_between_joining_and_leaving_and_never_beyond_a_removal() {
+        use HistoryVisibility::{FromJoining, FromStart};
+        let once = [stay(3, Some(7))];
+        let twice = [stay(3, Some(7)), stay(12, None)];
+        let cases: &[(&[MemberRow], HistoryVisibility, &[u64], &[u64])] = &[
+            (&once, FromJoining, &[3, 5, 7], &[1, 2, 8, 100]),
+            (&once, FromStart, &[1, 3, 7], &[8, 100]),
+            (&twice, FromJoining, &[3, 7, 12, 100], &[2, 8, 11]),
+            (&twice, FromStart, &[1, 8, 11, 12, 100], &[]),
+        ];
+        for (stays, history, seen, hidden) in cases {
+            let reach = Reach::of(stays, *history).expect("has stays");
+            for seq in *seen {
+                assert!(reach.contains(ChannelSeq(*seq)), "{stays:?} {history:?} {seq}");
+            }
+            for seq in *hidden {
+                assert!(!reach.contains(ChannelSeq(*seq)), "{stays:?} {history:?} {seq}");
+            }
+        }
+        assert!(!Reach::of(&once, FromStart).expect("has stays").is_current());
+        assert!(Reach::of(&twice, FromJoining).expect("has stays").is_current());
+        assert_eq!(Reach::of(&[], FromStart), None);
+    }
+}
