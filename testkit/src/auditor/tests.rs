@@ -135,7 +135,7 @@ const CASES: &[Case] = &[
         }
     }),
     ("acked but never reached an online member", Check::Lost, |history| {
-        drop_ops(&mut history.clients[1], |op| concerns(op, 6))
+        drop_ops(&mut history.clients[1], |op| concerns(op, 6));
     }),
     ("acked at the place of another message", Check::Lost, |history| {
         for recorded in &mut history.clients[0].ops {
@@ -222,7 +222,7 @@ const CASES: &[Case] = &[
         set_final(history, events);
     }),
     ("a cursor moved over a hole", Check::UnfilledGap, |history| {
-        drop_ops(&mut history.clients[1], |op| concerns(op, 5))
+        drop_ops(&mut history.clients[1], |op| concerns(op, 5));
     }),
     ("a cursor above what was applied, on a client that is offline", Check::UnfilledGap, |history| {
         drop_ops(&mut history.clients[1], |op| concerns(op, 6));
