@@ -40,7 +40,8 @@ fn judge(file: &File) -> Vec<String> {
     let mut lines = file.text.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
         // Unit tests are the last thing in a file.
-        if line == "#[cfg(test)]" && lines.peek().is_some_and(|(_, next)| next.trim_end().ends_with('{')) {
+        let opens_tests = |next: &str| next.starts_with("#[") || next.trim_end().ends_with('{');
+        if line == "#[cfg(test)]" && lines.peek().is_some_and(|(_, next)| opens_tests(next)) {
             break;
         }
         let code = line.split("//").next().unwrap_or_default();
