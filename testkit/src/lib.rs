@@ -2,3 +2,5 @@
 
 pub mod auditor;
 pub mod client;
+pub mod sim;
+pub mod truth;
