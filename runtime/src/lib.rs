@@ -8,6 +8,8 @@ pub mod clock;
 pub mod entropy;
 pub mod shutdown;
 pub mod tasks;
+// who may
+pub mod access_tokens;
 // what the process is told, and what it says
 pub mod config;
 pub mod health;

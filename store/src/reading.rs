@@ -58,6 +58,8 @@ pub struct PersonalPage {
     pub first: ChannelSeq,
     /// … to here: what is not among the events there is hidden, not missing. Below `first`: for none.
     pub last: ChannelSeq,
+    /// The limit cut it: the store has more of the window.
+    pub more: bool,
 }
 
 impl PersonalPage {
@@ -89,7 +91,8 @@ pub async fn page_for(
         _ => (query.first, ChannelSeq(query.first.0.saturating_sub(1))),
     };
     let last = last.min(reach.end());
-    Ok(Some(PersonalPage { rows, reach, first, last }))
+    let more = cut && rows.last().is_some_and(|newest| newest.event.seq < reach.end());
+    Ok(Some(PersonalPage { rows, reach, first, last, more }))
 }
 
 /// What a person may read of a channel now. `None`: never a member, or no such channel.

@@ -2,5 +2,3 @@
 
 pub mod auditor;
 pub mod client;
-pub mod sim;
-pub mod truth;
