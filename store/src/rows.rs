@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Valid events of one partition, in log order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteBatch {
     /// The partition.
     pub partition: PartitionId,
@@ -67,7 +67,7 @@ pub struct ProgressCursor {
 }
 
 /// Which page of a timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PageQuery {
     /// Of which channel.
     pub channel: ChannelId,
@@ -173,4 +173,3 @@ pub struct SignIn {
     /// Revoked since, ms since the Unix epoch.
     pub revoked_ms: Option<u64>,
 }
-
