@@ -1,7 +1,7 @@
 //! The void rule: which records of `chat.messages` count. Every reader judges with this and nothing else.
 //!
 //! State is (epoch, n), starting at (0, 0). A claim is valid if its epoch is above the current one, and sets the state to
-//! (its epoch, 0). Any other record is valid if its epoch is the current one and its n is the last + 1. All else is void.
+//! (its epoch, 0); it also says where the commands log began then, and `low` moves up to that. Any other record is valid if its epoch is the current one and its n is the last + 1. All else is void.
 
 use crate::command::CommandPosition;
 use crate::event::{Outcome, TimelineRecord, Verdict};
@@ -43,12 +43,13 @@ impl LogCursor {
     pub fn accept(&mut self, offset: u64, record: &TimelineRecord) -> Judgement {
         self.offset = offset + 1;
         match record {
-            TimelineRecord::Claim { epoch, .. } => {
+            TimelineRecord::Claim { epoch, commands_start, .. } => {
                 if *epoch <= self.epoch {
                     return Judgement::Void;
                 }
                 self.epoch = *epoch;
                 self.n = OwnerSeq(0);
+                self.commands_start_at(*commands_start);
                 Judgement::Valid
             }
             TimelineRecord::Outcome(outcome) => self.accept_outcome(outcome),
@@ -58,6 +59,21 @@ impl LogCursor {
     /// Whether the command at `position` is decided by the valid log read so far.
     pub fn has_decided(&self, position: CommandPosition) -> bool {
         position < self.low || (position.incarnation == self.low.incarnation && self.decided_above.contains(&position.offset))
+    }
+
+    /// Commands below `start` are gone: `low` does not wait for them.
+    fn commands_start_at(&mut self, start: CommandPosition) {
+        if start <= self.low {
+            return;
+        }
+        if start.incarnation > self.low.incarnation {
+            self.decided_above.clear();
+        }
+        self.low = start;
+        self.decided_above = self.decided_above.split_off(&start.offset);
+        while self.decided_above.remove(&self.low.offset) {
+            self.low.offset += 1;
+        }
     }
 
     fn accept_outcome(&mut self, outcome: &Outcome) -> Judgement {

@@ -14,6 +14,9 @@ pub enum TimelineRecord {
         nonce: u128,
         /// Who, for people who read the log.
         owner: Box<str>,
+        /// Where the partition of `chat.commands` began when the claim was made: no command below it can be decided any
+        /// more, so a valid claim moves `low` up to it and what was lost never holds `low` back.
+        commands_start: CommandPosition,
     },
     /// Exactly one command, decided.
     Outcome(Outcome),
