@@ -1,7 +1,8 @@
 //! The void rule: which records of `chat.messages` count. Every reader judges with this and nothing else.
 //!
 //! State is (epoch, n), starting at (0, 0). A claim is valid if its epoch is above the current one, and sets the state to
-//! (its epoch, 0); it also says where the commands log began then, and `low` moves up to that. Any other record is valid if its epoch is the current one and its n is the last + 1. All else is void.
+//! (its epoch, 0); it also says where the commands log began then, and `low` moves up to that. Any other record is valid if
+//! its epoch is the current one and its n is the last + 1. All else is void.
 
 use crate::command::CommandPosition;
 use crate::event::{Outcome, TimelineRecord, Verdict};

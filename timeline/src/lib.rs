@@ -7,6 +7,7 @@
 //! It does not decide, store or route anything.
 
 pub mod ask;
+pub mod assigned;
 pub mod backoff;
 pub mod commands;
 pub mod dead_letters;
@@ -17,6 +18,7 @@ pub mod reader;
 pub mod server_time;
 pub mod topics;
 
+pub use assigned::Assigned;
 pub use ask::{AskError, Asker};
 pub use backoff::Backoff;
 pub use commands::Commands;

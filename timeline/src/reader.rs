@@ -19,6 +19,8 @@ pub struct Read {
     pub offset: u64,
     /// When the log took it.
     pub time: AppendTime,
+    /// Its key.
+    pub key: Bytes,
     /// Its value as it stands in the log.
     pub value: Bytes,
     /// What it is.
@@ -79,7 +81,7 @@ impl TimelineReader {
                     Judgement::VoidOfHigherEpoch => What::Void { record, unclaimed: true },
                 },
             };
-            reads.push(Read { offset: stored.offset.0, time: stored.time, value, what });
+            reads.push(Read { offset: stored.offset.0, time: stored.time, key: stored.record.key.clone(), value, what });
         }
         Ok(reads)
     }
