@@ -149,6 +149,19 @@ impl ChannelId {
     }
 }
 
+impl ChannelId {
+    /// The group that a person's create command makes: a retry of the command names the same group.
+    pub fn group(creator: UserId, create: ClientMsgId) -> Self {
+        let mut name = [0; 32];
+        name[..16].copy_from_slice(creator.as_bytes());
+        name[16..].copy_from_slice(create.as_bytes());
+        Self(Uuid::new_v5(&GROUP_NAMESPACE, &name))
+    }
+}
+
+/// The UUIDv5 namespace of groups. Part of the log's format: never changes.
+const GROUP_NAMESPACE: Uuid = Uuid::from_bytes(*b"hubbub/group/v01");
+
 /// The UUIDv5 namespace of direct channels. Part of the log's format: never changes.
 const DIRECT_NAMESPACE: Uuid = Uuid::from_bytes(*b"hubbub/direct/v1");
 
