@@ -68,7 +68,8 @@ pub struct Signer {
 }
 
 /// PKCS #8 v1 of an Ed25519 key, up to its 32 secret bytes (RFC 8410).
-const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// A new secret key as PKCS #8 DER, for [`Signer::from_pkcs8`]. Whoever keeps it keeps it from others.
 pub fn generate_pkcs8(entropy: &SharedEntropy) -> Vec<u8> {
@@ -154,7 +155,8 @@ impl Verifier {
         }
         let kid = header.kid.ok_or(TokenError::Foreign)?;
         let (_, key) = self.keys.iter().find(|(public, _)| public.kid == kid).ok_or(TokenError::Foreign)?;
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| TokenError::Foreign)?.claims;
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| TokenError::Foreign)?.claims;
         let now = self.clock.now_ms() / 1_000;
         if claims.exp.saturating_add(LEEWAY_S) < now {
             return Err(TokenError::Expired);
@@ -200,8 +202,14 @@ mod tests {
 
     /// A token with any header and a signature over it by any key.
     fn forged(algorithm: Algorithm, kid: Option<&str>, key: &EncodingKey, change: impl FnOnce(&mut Claims)) -> String {
-        let mut claims =
-            Claims { sub: "u".into(), sid: "s".into(), iss: ISSUER.into(), aud: ISSUER.into(), exp: NOW + 60, iat: NOW };
+        let mut claims = Claims {
+            sub: "u".into(),
+            sid: "s".into(),
+            iss: ISSUER.into(),
+            aud: ISSUER.into(),
+            exp: NOW + 60,
+            iat: NOW,
+        };
         change(&mut claims);
         let mut header = Header::new(algorithm);
         header.kid = kid.map(str::to_owned);

@@ -104,6 +104,7 @@ macro_rules! config {
         $(
             $(#[doc = $section_doc])+
             #[derive(Clone, Debug)]
+            #[allow(clippy::struct_field_names, reason = "a setting is named for those who write it")]
             pub struct $section_type {
                 $($(#[doc = $doc])+ pub $field: $type,)*
             }
