@@ -5,7 +5,7 @@
 
 use crate::{Error, MemberRow, Memberships, PageQuery, StoredEvent, Timelines};
 use domain::command::HistoryVisibility;
-use domain::{ChannelId, ChannelSeq, UserId};
+use domain::{ChannelId, ChannelSeq, ClientMsgId, UserId};
 use std::sync::Arc;
 
 /// Which seqs of a channel a person may read.
@@ -53,6 +53,8 @@ impl Reach {
 #[derive(Clone, Debug)]
 pub struct PersonalPage {
     rows: Arc<[StoredEvent]>,
+    /// Which of the rows they may see.
+    shown: Vec<usize>,
     reach: Reach,
     /// The page is complete for the seqs from here …
     pub first: ChannelSeq,
@@ -65,7 +67,7 @@ pub struct PersonalPage {
 impl PersonalPage {
     /// What they may see, in the order of seq.
     pub fn events(&self) -> impl Iterator<Item = &StoredEvent> {
-        self.rows.iter().filter(|row| self.reach.contains(row.event.seq))
+        self.shown.iter().map(|row| &self.rows[*row])
     }
 
     /// What else they may.
@@ -85,6 +87,12 @@ pub async fn page_for(
     let Some(reach) = reach_of(timelines, memberships, user, query.channel).await? else {
         return Ok(None);
     };
+    let origins = origins_of_joining(timelines, &rows, &reach, query.channel).await?;
+    let may_see = |row: &StoredEvent| {
+        let seq = row.event.seq;
+        reach.contains(seq) || origins.iter().any(|(joined, origin)| seq < *joined && *origin == origin_of(row))
+    };
+    let shown = rows.iter().enumerate().filter(|(_, row)| may_see(row)).map(|(place, _)| place).collect();
     let cut = rows.len() >= query.limit;
     let (first, last) = match (rows.first(), rows.last()) {
         (Some(oldest), Some(newest)) => (if query.newest_first && cut { oldest.event.seq } else { query.first }, newest.event.seq),
@@ -92,7 +100,38 @@ pub async fn page_for(
     };
     let last = last.min(reach.end());
     let more = cut && rows.last().is_some_and(|newest| newest.event.seq < reach.end());
-    Ok(Some(PersonalPage { rows, reach, first, last, more }))
+    Ok(Some(PersonalPage { rows, shown, reach, first, last, more }))
+}
+
+/// The command that an event came from.
+type Origin = (UserId, ClientMsgId);
+
+fn origin_of(row: &StoredEvent) -> Origin {
+    (row.sender, row.client_msg_id)
+}
+
+/// The commands by which a person joined, as far as they matter to these rows. A person joins by a whole record: who is there when the
+/// channel is made sees how it was made, as they do live.
+async fn origins_of_joining(
+    timelines: &dyn Timelines,
+    rows: &[StoredEvent],
+    reach: &Reach,
+    channel: ChannelId,
+) -> Result<Vec<(ChannelSeq, Origin)>, Error> {
+    let mut origins = Vec::new();
+    for (joined, _) in &reach.ranges {
+        let joined = ChannelSeq(*joined);
+        if !rows.iter().any(|row| row.event.seq < joined && !reach.contains(row.event.seq)) {
+            continue;
+        }
+        if let Some(row) = rows.iter().find(|row| row.event.seq == joined) {
+            origins.push((joined, origin_of(row)));
+            continue;
+        }
+        let query = PageQuery { channel, first: joined, last: joined, limit: 1, newest_first: false };
+        origins.extend(timelines.page(&query).await?.events.first().map(|row| (joined, origin_of(row))));
+    }
+    Ok(origins)
 }
 
 /// What a person may read of a channel now. `None`: never a member, or no such channel.
@@ -120,6 +159,8 @@ mod tests {
     use super::*;
     use domain::command::Role;
 
+    type Case<'a> = (&'a [MemberRow], HistoryVisibility, &'a [u64], &'a [u64]);
+
     fn stay(joined: u64, left: Option<u64>) -> MemberRow {
         MemberRow { user: UserId::from_bytes([1; 16]), role: Role::Member, joined: ChannelSeq(joined), left: left.map(ChannelSeq) }
     }
@@ -129,7 +170,7 @@ mod tests {
         use HistoryVisibility::{FromJoining, FromStart};
         let once = [stay(3, Some(7))];
         let twice = [stay(3, Some(7)), stay(12, None)];
-        let cases: &[(&[MemberRow], HistoryVisibility, &[u64], &[u64])] = &[
+        let cases: &[Case<'_>] = &[
             (&once, FromJoining, &[3, 5, 7], &[1, 2, 8, 100]),
             (&once, FromStart, &[1, 3, 7], &[8, 100]),
             (&twice, FromJoining, &[3, 7, 12, 100], &[2, 8, 11]),
