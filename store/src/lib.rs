@@ -43,8 +43,8 @@ pub type SharedStore = Arc<dyn Store>;
 pub trait Projections: Send + Sync + Debug + 'static {
     /// Writes the rows of valid events of one partition, in log order, and everything that follows from them: messages,
     /// heads, members, channels by person, ids by client. Idempotent by (channel, seq). All rows are durable, or progress
-    /// recorded later does not claim them. Calls made one after the other, awaited or not, are applied in that order. Dropping
-    /// the future cancels nothing once it was polled. Shared, so that a retry and an adapter's thread cost no copy.
+    /// recorded later does not claim them. Calls are applied in the order in which they are first polled. A dropped or
+    /// failed one may or may not be applied: the same batch again is right in any case. Shared, so that a retry and an adapter's thread cost no copy.
     fn apply(&self, batch: Arc<WriteBatch>) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Records that all below `cursor.cursor.offset` is applied. Keeps a trail: the newest cursor, and one per 10 s of T back past
@@ -88,7 +88,7 @@ pub trait Memberships: Send + Sync + Debug + 'static {
     fn members_of(&self, channel: ChannelId) -> BoxFuture<'_, Result<Vec<MemberRow>, Error>>;
 
     /// All stays of one person in one channel, oldest first. Empty: never a member.
-    fn stays<'a>(&'a self, channel: ChannelId, user: UserId) -> BoxFuture<'a, Result<Vec<MemberRow>, Error>>;
+    fn stays(&self, channel: ChannelId, user: UserId) -> BoxFuture<'_, Result<Vec<MemberRow>, Error>>;
 
     /// The channels a person is or was a member of, by their last stay there, in the order of channel id; the personal one
     /// not included.

@@ -95,7 +95,9 @@ pub async fn page_for(
     let shown = rows.iter().enumerate().filter(|(_, row)| may_see(row)).map(|(place, _)| place).collect();
     let cut = rows.len() >= query.limit;
     let (first, last) = match (rows.first(), rows.last()) {
-        (Some(oldest), Some(newest)) => (if query.newest_first && cut { oldest.event.seq } else { query.first }, newest.event.seq),
+        (Some(oldest), Some(newest)) => {
+            (if query.newest_first && cut { oldest.event.seq } else { query.first }, newest.event.seq)
+        }
         _ => (query.first, ChannelSeq(query.first.0.saturating_sub(1))),
     };
     let last = last.min(reach.end());
@@ -162,7 +164,12 @@ mod tests {
     type Case<'a> = (&'a [MemberRow], HistoryVisibility, &'a [u64], &'a [u64]);
 
     fn stay(joined: u64, left: Option<u64>) -> MemberRow {
-        MemberRow { user: UserId::from_bytes([1; 16]), role: Role::Member, joined: ChannelSeq(joined), left: left.map(ChannelSeq) }
+        MemberRow {
+            user: UserId::from_bytes([1; 16]),
+            role: Role::Member,
+            joined: ChannelSeq(joined),
+            left: left.map(ChannelSeq),
+        }
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! Copying the write-ahead log back without making writes wait.
+//!
+//! The bulk is copied and synced by a thread of its own while the writer goes on. That never gets quite to the end, so the writer
+//! copies the small rest between two transactions; with everything copied, the next transaction starts the log file again.
+
+use crate::failure::File;
+use crate::limits::{ROWS_BETWEEN_WAL_LOOKS, WAL_PAGES_BEFORE_CHECKPOINT, WAL_PAGES_BY_WRITER_MAX};
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// The writer's hold on the checkpoints of its file.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    rows: usize,
+    copying: Arc<AtomicBool>,
+    wishes: SyncSender<()>,
+}
+
+/// Pages in the write-ahead log, and how many of them are copied back.
+struct WalState {
+    pages: u64,
+    copied: u64,
+}
+
+impl Checkpoints {
+    /// Starts the thread, which ends when the writer lets go. `connection` is the thread's own.
+    pub(crate) fn start(file: File, dir: &Path, connection: Connection) -> std::io::Result<Self> {
+        let (wishes, wished) = sync_channel(1);
+        let copying = Arc::new(AtomicBool::new(false));
+        // Opened once, closed after the connection: closing any handle of the file would drop SQLite's locks on it.
+        let handle = std::fs::File::open(dir.join(file.name()))?;
+        let flag = Arc::clone(&copying);
+        std::thread::Builder::new()
+            .name(format!("store-{}-wal", file.name().trim_end_matches(".db")))
+            .spawn(move || copy_when_wished(file, connection, &handle, &flag, &wished))?;
+        Ok(Self { rows: 0, copying, wishes })
+    }
+
+    /// Looks after the write-ahead log once in a while.
+    pub(crate) fn after_rows(&mut self, connection: &Connection, rows: usize) {
+        self.rows += rows;
+        if self.rows < ROWS_BETWEEN_WAL_LOOKS || self.copying.load(Ordering::Acquire) {
+            return;
+        }
+        self.rows = 0;
+        let Ok(wal) = checkpoint(connection, "NOOP") else { return };
+        let left = wal.pages.saturating_sub(wal.copied);
+        if wal.pages < WAL_PAGES_BEFORE_CHECKPOINT || left == 0 {
+            return;
+        }
+        if left <= WAL_PAGES_BY_WRITER_MAX {
+            if let Err(error) = checkpoint(connection, "PASSIVE") {
+                tracing::warn!(%error, "copying the end of the write-ahead log failed, tried again later");
+            }
+        } else {
+            self.copying.store(true, Ordering::Release);
+            // The channel holds one wish and the thread is idle, so this neither blocks nor fails.
+            let _ = self.wishes.try_send(());
+        }
+    }
+}
+
+fn copy_when_wished(
+    file: File,
+    connection: Connection,
+    handle: &std::fs::File,
+    copying: &AtomicBool,
+    wished: &Receiver<()>,
+) {
+    while wished.recv().is_ok() {
+        if let Err(error) = checkpoint(&connection, "PASSIVE") {
+            tracing::warn!(file = file.name(), %error, "copying the write-ahead log failed, tried again later");
+        } else if let Err(error) = handle.sync_data() {
+            // SQLite syncs before the log file starts again; here it is only done ahead of that, off the writer's thread.
+            tracing::warn!(file = file.name(), %error, "syncing the database failed, done again by the writer");
+        }
+        copying.store(false, Ordering::Release);
+    }
+    drop(connection);
+}
+
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<WalState> {
+    connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| {
+        let pages: i64 = row.get(1)?;
+        let copied: i64 = row.get(2)?;
+        Ok(WalState { pages: pages.max(0) as u64, copied: copied.max(0) as u64 })
+    })
+}
