@@ -1,4 +1,6 @@
-//! What the tests of more than one role share: the auditor, a socket client, a cluster in a process, simulated adapters.
+//! What the tests of more than one role share: the auditor, a socket client, the truth of the log, simulations.
 
 pub mod auditor;
 pub mod client;
+pub mod sim;
+pub mod truth;

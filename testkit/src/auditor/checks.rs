@@ -367,8 +367,11 @@ impl<'a> Audit<'a> {
                 }
                 Op::Sent { channel, id, .. } if sent.insert((*channel, *id)) => {
                     let Some(&(acked_at, acked_seq, acked_id)) = acked.get(channel) else { continue };
-                    let Some(&seq) = self.index.places.get(&(*channel, client.user, *id)) else { continue };
-                    if seq < acked_seq {
+                    let key = (*channel, client.user, *id);
+                    let Some(&seq) = self.index.places.get(&key) else { continue };
+                    // Another device of the same person may have sent it before.
+                    let is_first = self.index.sends.get(&key).is_some_and(|sent| sent.first.at >= at.at);
+                    if is_first && seq < acked_seq {
                         let lines = vec![
                             acked_at.line(format_args!("ack of {} as seq {acked_seq}", short(acked_id))),
                             at.line(format_args!("send {}, which became seq {seq}", short(*id))),

@@ -484,6 +484,7 @@ impl ClientCore {
         if copy.asked.is_some_and(|(asked, _)| asked == request) {
             copy.asked = None;
         }
+        let before = copy.cursor;
         let mut applied = Vec::new();
         copy.head = copy.head.max(events.last().map_or(ChannelSeq(0), |event| event.seq));
         for event in events.into_iter().filter(|event| event.seq > copy.cursor) {
@@ -498,6 +499,10 @@ impl ClientCore {
             copy.cursor = copy.cursor.max(last);
         }
         copy.drain(&mut applied);
+        if copy.cursor == before && copy.head > before {
+            // The server is behind what it showed before: ask again, but not at once.
+            copy.asked = Some((request, Moment(now.0 + RECONNECT_BACKOFF_FIRST_MS * 1_000)));
+        }
         for seq in applied {
             self.history.record(now, Op::Applied { channel, seq });
         }

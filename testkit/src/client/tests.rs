@@ -116,6 +116,19 @@ fn a_page_lets_the_cursor_pass_what_is_hidden_but_only_where_it_is_complete() {
 }
 
 #[test]
+fn a_page_without_progress_is_asked_for_again_only_after_a_while() {
+    let mut client = online();
+    let ClientFrame::History { request, .. } = transmitted(&client.handle_frame(Moment(1), event(2))) else {
+        panic!("no request")
+    };
+    let empty = ServerFrame::Page { channel: ROOM.to_string(), request, events: Vec::new(), first: 1, last: 0 };
+    assert_eq!(client.handle_frame(Moment(2), empty), []);
+    assert_eq!(client.tick(Moment(3)), []);
+    let again = transmitted(&client.tick(Moment(3_000_000)));
+    assert!(matches!(again, ClientFrame::History { first: Some(1), last: Some(1), .. }), "{again:?}");
+}
+
+#[test]
 fn a_higher_head_in_a_digest_is_asked_for() {
     let mut client = online();
     client.handle_frame(Moment(1), event(1));
@@ -214,4 +227,84 @@ fn resync_goaway_and_silence_reconnect() {
     let goaway = client.handle_frame(Moment(2), ServerFrame::Goaway { reconnect_after_ms: 700 });
     assert_eq!(goaway, [Effect::Reconnect { after_ms: 700 }]);
     assert_eq!(client.tick(Moment(60_000_000)), [Effect::Reconnect { after_ms: 0 }]);
+}
+
+// Over a real WebSocket, through pipes in memory: the server's side is scripted.
+
+mod over_a_socket {
+    use super::*;
+    use crate::sim::net::{Accept, Net};
+    use futures_util::{SinkExt, StreamExt};
+    use runtime::Tasks;
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+
+    type Server = WebSocketStream<DuplexStream>;
+
+    async fn accept(accept: &mut Accept) -> Server {
+        let stream = accept.recv().await.expect("the client dials");
+        tokio_tungstenite::accept_async(stream).await.expect("the client shakes hands")
+    }
+
+    async fn hear(server: &mut Server) -> ClientFrame {
+        loop {
+            let message = server.next().await.expect("the client is there").expect("the frame is whole");
+            if let Message::Text(text) = message {
+                let frame = serde_json::from_str(&text).expect("the client speaks the protocol");
+                if frame != (ClientFrame::Ping {}) {
+                    return frame;
+                }
+            }
+        }
+    }
+
+    async fn tell(server: &mut Server, frame: &ServerFrame) {
+        let text = serde_json::to_string(frame).expect("a frame encodes");
+        server.send(Message::text(text)).await.expect("the client reads");
+    }
+
+    fn start(net: &Net, tasks: &Tasks) -> Client {
+        Client::start(client(), net.dial_from(0), Recorder::start(), tasks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_that_loses_its_connection_is_acked_over_the_next_one() {
+        let (net, tasks) = (Net::default(), Tasks::new());
+        let mut listener = net.listen(0);
+        let anna = start(&net, &tasks);
+        let mut server = accept(&mut listener).await;
+        assert!(matches!(hear(&mut server).await, ClientFrame::Hello { .. }));
+        tell(&mut server, &welcome(1)).await;
+        tell(&mut server, &caught_up(&[])).await;
+        anna.until(ClientCore::is_online).await;
+        let id = anna.post(ROOM, "hello").await;
+        assert!(matches!(hear(&mut server).await, ClientFrame::Send { retry: false, .. }));
+        drop(server);
+
+        let mut server = accept(&mut listener).await;
+        assert!(matches!(hear(&mut server).await, ClientFrame::Hello { .. }));
+        tell(&mut server, &welcome(1)).await;
+        let ClientFrame::Send { client_msg_id, retry: true, .. } = hear(&mut server).await else { panic!("no retry") };
+        assert_eq!(client_msg_id, id.to_string());
+        tell(&mut server, &ServerFrame::Event(message(1, id.0))).await;
+        assert_eq!(anna.end_of(id).await, Some(SendEnd::Acked(ChannelSeq(1))));
+        let history = anna.stop(false).await;
+        let connects = history.ops.iter().filter(|recorded| matches!(recorded.op, Op::Connected)).count();
+        assert_eq!(connects, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_is_left_for_another() {
+        let (net, tasks) = (Net::default(), Tasks::new());
+        let (mut silent, mut other) = (net.listen(0), net.listen(1));
+        let anna = start(&net, &tasks);
+        let mut server = accept(&mut silent).await;
+        tell(&mut server, &welcome(1)).await;
+        // Reading goes on, or the pipe would fill; but nothing is said.
+        tasks.spawn(async move { while let Some(Ok(_)) = server.next().await {} });
+        let mut server = accept(&mut other).await;
+        assert!(matches!(hear(&mut server).await, ClientFrame::Hello { .. }));
+        anna.stop(false).await;
+    }
 }
