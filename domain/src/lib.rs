@@ -11,6 +11,8 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod promise;
+mod rules;
+pub mod window;
 
 pub use command::{Command, CommandBody, CommandPosition, ReplyAddress};
 pub use cursor::{Judgement, LogCursor};

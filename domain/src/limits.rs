@@ -18,6 +18,12 @@ pub const CLIENT_CLOCK_AHEAD_MS: u64 = 30_000;
 /// W: how long an id stays in the owner's memory, in ms of T.
 pub const ONCE_WINDOW_MS: u64 = 120_000;
 
+/// Channel heads one partition's owner keeps beyond need: about 200 bytes each and 48 a member.
+pub const HEADS_MAX: usize = 100_000;
+
+/// Bytes of ids one partition's owner remembers: a million ids, minutes at full load. At the bound `retry_later`.
+pub const ONCE_WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How long once-ness holds in the store, in days of T. After it an old id may be new again.
 pub const ONCE_STORE_DAYS: u64 = 30;
 
