@@ -4,7 +4,9 @@
 //! copies the small rest between two transactions; with everything copied, the next transaction starts the log file again.
 
 use crate::failure::File;
-use crate::limits::{ROWS_BETWEEN_WAL_LOOKS, WAL_PAGES_BEFORE_CHECKPOINT, WAL_PAGES_BY_WRITER_MAX};
+use crate::limits::{
+    COPIES_IN_A_ROW_MAX, ROWS_BETWEEN_WAL_LOOKS, WAL_PAGES_BEFORE_CHECKPOINT, WAL_PAGES_BY_WRITER_MAX,
+};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     rows: usize,
+    copied_in_a_row: u32,
     copying: Arc<AtomicBool>,
     wishes: SyncSender<()>,
 }
@@ -36,7 +39,7 @@ impl Checkpoints {
         std::thread::Builder::new()
             .name(format!("store-{}-wal", file.name().trim_end_matches(".db")))
             .spawn(move || copy_when_wished(file, connection, &handle, &flag, &wished))?;
-        Ok(Self { rows: 0, copying, wishes })
+        Ok(Self { rows: 0, copied_in_a_row: 0, copying, wishes })
     }
 
     /// Looks after the write-ahead log once in a while.
@@ -51,11 +54,14 @@ impl Checkpoints {
         if wal.pages < WAL_PAGES_BEFORE_CHECKPOINT || left == 0 {
             return;
         }
-        if left <= WAL_PAGES_BY_WRITER_MAX {
+        // Under full load the thread never gets close; then the writer waits for a few thousand pages, or the file would grow on.
+        if left <= WAL_PAGES_BY_WRITER_MAX || self.copied_in_a_row >= COPIES_IN_A_ROW_MAX {
+            self.copied_in_a_row = 0;
             if let Err(error) = checkpoint(connection, "PASSIVE") {
                 tracing::warn!(%error, "copying the end of the write-ahead log failed, tried again later");
             }
         } else {
+            self.copied_in_a_row += 1;
             self.copying.store(true, Ordering::Release);
             // The channel holds one wish and the thread is idle, so this neither blocks nor fails.
             let _ = self.wishes.try_send(());

@@ -31,6 +31,10 @@ pub const WAL_PAGES_BEFORE_CHECKPOINT: u64 = 16_384;
 /// left to the checkpoint thread, so that writes wait for milliseconds at most.
 pub const WAL_PAGES_BY_WRITER_MAX: u64 = 1_024;
 
+/// How often the checkpoint thread copies before the writer copies the rest, however much it is: the second copy has only
+/// what was written during the first.
+pub const COPIES_IN_A_ROW_MAX: u32 = 2;
+
 /// Rows after which the writer looks at the length of the write-ahead log.
 pub const ROWS_BETWEEN_WAL_LOOKS: usize = 2_048;
 
