@@ -23,9 +23,9 @@ pub const PAGES_KEPT_MAX: usize = 64;
 /// The largest page that is kept, in bytes of text: a bound of 4 MiB for all.
 pub const KEPT_PAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Pages in the write-ahead log from which on it is copied back: 64 MiB at 4 KiB. More makes copying rarer and cheaper,
-/// since a page that was written often is copied once; less makes recovery at start faster.
-pub const WAL_PAGES_BEFORE_CHECKPOINT: u64 = 16_384;
+/// Pages in the write-ahead log from which on it is copied back: 16 MiB at 4 KiB. More would copy a page that is written
+/// often more rarely, but a log file that stays small stays in the page cache and costs less (measured: 16 beats 64 MiB).
+pub const WAL_PAGES_BEFORE_CHECKPOINT: u64 = 4_096;
 
 /// Pages that the writer thread copies back itself to let the write-ahead log start again; more than that is
 /// left to the checkpoint thread, so that writes wait for milliseconds at most.
