@@ -18,8 +18,7 @@ async fn main() {
     let rows_max: usize = std::env::args().nth(1).and_then(|rows| rows.parse().ok()).unwrap_or(400_000);
     println!(
         "{:>6} {:>9} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7}",
-        "batch", "rows", "µs CPU", "µs", "p50 ms", "p99 ms", "max ms", "bytes/row",
-        "wal MiB"
+        "batch", "rows", "µs CPU", "µs", "p50 ms", "p99 ms", "max ms", "bytes/row", "wal MiB"
     );
     let sizes: Vec<usize> = std::env::args().skip(2).filter_map(|size| size.parse().ok()).collect();
     for size in if sizes.is_empty() { vec![1, 16, 256, 4_096] } else { sizes } {

@@ -8,6 +8,7 @@ pub mod limits;
 mod model;
 pub mod net;
 pub mod seeds;
+pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod time;
