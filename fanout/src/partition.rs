@@ -213,7 +213,7 @@ impl Worker {
                     offset: read.offset,
                     recipients,
                     reply: outcome.reply.clone().filter(|_| waiting == Some(process)),
-                    record: read.value.to_vec(),
+                    record: read.value.clone(),
                 };
                 let record = Record::new(key_of(&outcome.channel.0), encode_delivery(&delivery));
                 deliveries.entry((process, process_epoch)).or_default().push(record);

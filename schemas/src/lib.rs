@@ -4,10 +4,12 @@
 //! module; all versions that were ever written can be read, the newest is written; `.avsc` files are the source of truth
 //! and change only FULL_TRANSITIVE. It does no IO and decides nothing.
 
+mod avro;
 pub mod client_frames;
 pub mod error_codes;
 pub mod event_frames;
 pub mod frames;
 pub mod http;
 pub mod records;
+pub mod registry;
 pub mod topics;

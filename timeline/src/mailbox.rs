@@ -168,7 +168,7 @@ impl Mailbox {
         let epoch = self.process.epoch();
         let mut deliveries = Vec::with_capacity(batch.len());
         for stored in batch.iter() {
-            match decode_delivery(stored.record.value.as_deref().unwrap_or_default()) {
+            match decode_delivery(stored.record.value.as_ref().unwrap_or(&Bytes::new())) {
                 Ok(delivery) if epoch_of(&delivery) == epoch => deliveries.push((stored.offset, delivery)),
                 Ok(_) => metrics::counter!("hubbub_deliveries_of_another_epoch_total").increment(1),
                 Err(error) => tracing::warn!(process = self.process.id(), offset = %stored.offset, %error, "no delivery, passed over"),
