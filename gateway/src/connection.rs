@@ -595,9 +595,12 @@ impl Connection {
             && page.last >= first
         {
             plan.heads.entry(channel).and_modify(|head| *head = (*head).max(page.last.0));
-            if page.more {
+            // A page of nothing but hidden events is passed over to where the person's own begin.
+            let hidden = page.events().next().is_none();
+            let next = if hidden { page.reach().next_above(page.last) } else { Some(page.last.next()) };
+            if let Some(next) = next.filter(|_| page.more) {
                 if let Some(front) = plan.to_read.front_mut() {
-                    front.1 = page.last.next();
+                    front.1 = next;
                 }
                 return;
             }

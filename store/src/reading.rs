@@ -43,6 +43,12 @@ impl Reach {
         ChannelSeq(self.ranges.iter().map(|(_, last)| *last).max().unwrap_or(0))
     }
 
+    /// The first seq above this one that they may read; `None`: there is none.
+    pub fn next_above(&self, seq: ChannelSeq) -> Option<ChannelSeq> {
+        let next = |(first, last): &(u64, u64)| (*last > seq.0).then(|| ChannelSeq((*first).max(seq.0 + 1)));
+        self.ranges.iter().filter_map(next).min()
+    }
+
     /// Whether they are a member now.
     pub fn is_current(&self) -> bool {
         self.end().0 == u64::MAX
@@ -192,6 +198,9 @@ mod tests {
                 assert!(!reach.contains(ChannelSeq(*seq)), "{stays:?} {history:?} {seq}");
             }
         }
+        let next = |stays: &[MemberRow], seq| Reach::of(stays, FromJoining).expect("has stays").next_above(ChannelSeq(seq));
+        assert_eq!([1, 4, 7, 20].map(|seq| next(&twice, seq)), [3, 5, 12, 21].map(|seq| Some(ChannelSeq(seq))));
+        assert_eq!(next(&once, 7), None);
         assert!(!Reach::of(&once, FromStart).expect("has stays").is_current());
         assert!(Reach::of(&twice, FromJoining).expect("has stays").is_current());
         assert_eq!(Reach::of(&[], FromStart), None);

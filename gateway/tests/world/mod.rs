@@ -1,4 +1,5 @@
 //! A gateway with everything around it played by the test: log, store, sequencer, fanout, clients.
+#![allow(unreachable_pub, reason = "a module of a test")]
 
 use bytes::Bytes;
 use domain::command::{ChannelKind, HistoryVisibility, Role};
@@ -20,6 +21,7 @@ use schemas::error_codes::Code;
 use schemas::frames::{ClientFrame, CursorFrame, EventFrame, ServerFrame};
 use schemas::records::{Delivery, decode_command, encode_delivery, encode_timeline, parse_session_key};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{ChannelSummary, MemberRow, MembershipRow, Memberships, Page, PageQuery, StoredEvent, Timelines};
@@ -226,6 +228,8 @@ pub struct TestStore {
     members: Mutex<BTreeMap<ChannelId, Vec<MemberRow>>>,
     /// Pages are given only while it has permits.
     pub pages: Semaphore,
+    /// How many pages were asked for.
+    pub pages_read: AtomicUsize,
 }
 
 impl TestStore {
@@ -252,6 +256,7 @@ impl Timelines for TestStore {
     fn page<'a>(&'a self, query: &'a PageQuery) -> BoxFuture<'a, Result<Page, store::Error>> {
         Box::pin(async move {
             drop(self.pages.acquire().await.unwrap());
+            self.pages_read.fetch_add(1, Ordering::Relaxed);
             let events = self.events.lock().unwrap();
             let window = events.get(&query.channel).into_iter().flatten();
             let mut rows: Vec<StoredEvent> =
@@ -290,7 +295,7 @@ impl Memberships for TestStore {
         Box::pin(async move { Ok(rows) })
     }
 
-    fn stays<'a>(&'a self, channel: ChannelId, user: UserId) -> BoxFuture<'a, Result<Vec<MemberRow>, store::Error>> {
+    fn stays(&self, channel: ChannelId, user: UserId) -> BoxFuture<'_, Result<Vec<MemberRow>, store::Error>> {
         let mut rows = self.members.lock().unwrap().get(&channel).cloned().unwrap_or_default();
         rows.retain(|row| row.user == user);
         Box::pin(async move { Ok(rows) })
@@ -350,7 +355,12 @@ impl World {
         let signer = Signer::from_pkcs8(&generate_pkcs8(&entropy), clock.clone()).unwrap();
         let log = Arc::new(TestLog::default());
         let store =
-            Arc::new(TestStore { events: Mutex::default(), members: Mutex::default(), pages: Semaphore::new(1_000) });
+            Arc::new(TestStore {
+                events: Mutex::default(),
+                members: Mutex::default(),
+                pages: Semaphore::new(1_000),
+                pages_read: AtomicUsize::new(0),
+            });
         let process = ProcessConfig { id: PROCESS.into(), url: String::new(), region: String::new(), capacity: 10 };
         let mut config = Config::new(process, TOPOLOGY, vec![signer.public().clone()]);
         configure(&mut config);
@@ -439,6 +449,7 @@ impl World {
             offset,
             recipients: told.recipients.to_vec(),
             reply: told.command.and_then(|command: &Command| command.reply.clone()),
+            #[allow(clippy::useless_conversion, reason = "whichever form the delivery holds")]
             record: encode_timeline(&TimelineRecord::Outcome(outcome)).into(),
         };
         self.log.put(&format!("{}{PROCESS}", schemas::topics::GATEWAY_PREFIX), Record::new("", encode_delivery(&delivery)));
@@ -452,7 +463,7 @@ impl World {
 
 /// Waits for a condition that other tasks bring about.
 pub async fn until(mut condition: impl FnMut() -> bool) {
-    tokio::time::timeout(Duration::from_secs(600), async {
+    tokio::time::timeout(Duration::from_mins(10), async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -519,7 +530,7 @@ impl Client {
     /// The next frame; `Err` with the code of the close frame, 0 if the socket just ended.
     pub async fn next(&mut self) -> Result<ServerFrame, u16> {
         loop {
-            match tokio::time::timeout(Duration::from_secs(600), self.socket.next()).await.expect("a frame comes") {
+            match tokio::time::timeout(Duration::from_mins(10), self.socket.next()).await.expect("a frame comes") {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))),
                 Some(Ok(Message::Close(close))) => return Err(close.map_or(0, |close| close.code.into())),
                 Some(Ok(_)) => {}
