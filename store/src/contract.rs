@@ -244,7 +244,11 @@ async fn everything(store: &impl Store, channel: ChannelId) -> String {
     format!("{page:#?} {heads:#?} {summaries:#?} {members:#?}")
 }
 
-#[allow(missing_docs, reason = "the names are the sentences")]
+#[allow(
+    missing_docs,
+    clippy::wildcard_imports,
+    reason = "the names are the sentences; one page with the helpers above"
+)]
 mod sentences {
     use super::*;
 

@@ -8,10 +8,10 @@ use crate::limits::{
     COPIES_IN_A_ROW_MAX, ROWS_BETWEEN_WAL_LOOKS, WAL_PAGES_BEFORE_CHECKPOINT, WAL_PAGES_BY_WRITER_MAX,
 };
 use rusqlite::Connection;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 /// The writer's hold on the checkpoints of its file.
 #[derive(Debug)]
@@ -19,7 +19,9 @@ pub(crate) struct Checkpoints {
     rows: usize,
     copied_in_a_row: u32,
     copying: Arc<AtomicBool>,
-    wishes: SyncSender<()>,
+    /// `None` only while it is dropped.
+    wishes: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Pages in the write-ahead log, and how many of them are copied back.
@@ -29,17 +31,16 @@ struct WalState {
 }
 
 impl Checkpoints {
-    /// Starts the thread, which ends when the writer lets go. `connection` is the thread's own.
-    pub(crate) fn start(file: File, dir: &Path, connection: Connection) -> std::io::Result<Self> {
+    /// Starts the thread. `connection` is its own; `handle` is the file, to sync it. Closing a handle drops SQLite's locks on the
+    /// file, so the caller keeps this one open until the last connection is closed.
+    pub(crate) fn start(file: File, connection: Connection, handle: Arc<std::fs::File>) -> std::io::Result<Self> {
         let (wishes, wished) = sync_channel(1);
         let copying = Arc::new(AtomicBool::new(false));
-        // Opened once, closed after the connection: closing any handle of the file would drop SQLite's locks on it.
-        let handle = std::fs::File::open(dir.join(file.name()))?;
         let flag = Arc::clone(&copying);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("store-{}-wal", file.name().trim_end_matches(".db")))
-            .spawn(move || copy_when_wished(file, connection, &handle, &flag, &wished))?;
-        Ok(Self { rows: 0, copied_in_a_row: 0, copying, wishes })
+            .spawn(move || copy_when_wished(file, &connection, &handle, &flag, &wished))?;
+        Ok(Self { rows: 0, copied_in_a_row: 0, copying, wishes: Some(wishes), thread: Some(thread) })
     }
 
     /// Looks after the write-ahead log once in a while.
@@ -64,20 +65,30 @@ impl Checkpoints {
             self.copied_in_a_row += 1;
             self.copying.store(true, Ordering::Release);
             // The channel holds one wish and the thread is idle, so this neither blocks nor fails.
-            let _ = self.wishes.try_send(());
+            let _ = self.wishes.as_ref().map(|wishes| wishes.try_send(()));
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.wishes = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by the panic hook.
+            let _ = thread.join();
         }
     }
 }
 
 fn copy_when_wished(
     file: File,
-    connection: Connection,
+    connection: &Connection,
     handle: &std::fs::File,
     copying: &AtomicBool,
     wished: &Receiver<()>,
 ) {
     while wished.recv().is_ok() {
-        if let Err(error) = checkpoint(&connection, "PASSIVE") {
+        if let Err(error) = checkpoint(connection, "PASSIVE") {
             tracing::warn!(file = file.name(), %error, "copying the write-ahead log failed, tried again later");
         } else if let Err(error) = handle.sync_data() {
             // SQLite syncs before the log file starts again; here it is only done ahead of that, off the writer's thread.
@@ -85,7 +96,6 @@ fn copy_when_wished(
         }
         copying.store(false, Ordering::Release);
     }
-    drop(connection);
 }
 
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<WalState> {

@@ -65,6 +65,8 @@ pub struct EmbeddedStore {
     readers: Readers,
     projections: Lane<projections::Work>,
     records: Lane<records::Work>,
+    // And this goes last, see `Checkpoints::start`.
+    _handle: Arc<std::fs::File>,
 }
 
 impl EmbeddedStore {
@@ -81,7 +83,8 @@ impl EmbeddedStore {
         let failed = |error| Failure::of_sqlite(File::Projections, error);
         projections.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
         let copier = schema::open_for_writing(File::Projections, dir, options.read_cache_bytes)?;
-        let checkpoints = Checkpoints::start(File::Projections, dir, copier).map_err(io)?;
+        let handle = Arc::new(std::fs::File::open(dir.join(File::Projections.name())).map_err(io)?);
+        let checkpoints = Checkpoints::start(File::Projections, copier, Arc::clone(&handle)).map_err(io)?;
         let pages = Pages::new();
         let sink = projections::Projections::new(&projections, Arc::clone(&pages), checkpoints)?;
         Ok(Self {
@@ -90,6 +93,7 @@ impl EmbeddedStore {
             readers: Readers::start(dir, options.read_threads, options.read_cache_bytes)?,
             projections: Lane::start(File::Projections, projections, sink)?,
             records: Lane::start(File::Records, records, records::Records)?,
+            _handle: handle,
         })
     }
 

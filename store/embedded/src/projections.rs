@@ -382,3 +382,79 @@ fn change_stay(
 fn sqlite(error: rusqlite::Error) -> Failure {
     Failure::of_sqlite(File::Projections, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::open_for_writing;
+    use store::contract::{START, Script, batch, channel, person};
+    use tempfile::TempDir;
+
+    fn sink() -> (TempDir, Connection, Projections) {
+        let dir = TempDir::new().expect("a directory");
+        let open = || open_for_writing(File::Projections, dir.path(), 1 << 20).expect("open");
+        let connection = open();
+        let handle = std::fs::File::open(dir.path().join(File::Projections.name())).expect("the file");
+        let checkpoints = Checkpoints::start(File::Projections, open(), handle.into()).expect("a thread");
+        let sink = Projections::new(&connection, Pages::new(), checkpoints).expect("a sink");
+        (dir, connection, sink)
+    }
+
+    fn posts(script: &mut Script, count: usize) -> Work {
+        Work::Apply(batch((0..count).map(|_| script.post(person(1), &"x".repeat(500))).collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_heals() {
+        let (_dir, mut connection, mut sink) = sink();
+        let mut script = Script::new(channel(1));
+        connection.pragma_update(None, "max_page_count", 20).expect("a bound");
+        let work = [posts(&mut script, 200)];
+        for _ in 0..2 {
+            let failure = sink.write(&mut connection, &work).expect_err("full");
+            assert_eq!(failure.kind(), ErrorKind::Full);
+            assert_eq!(reads::number(&connection, channel(1)).expect("read"), None, "nothing is left behind");
+        }
+        connection.pragma_update(None, "max_page_count", 1 << 20).expect("a bound");
+        sink.write(&mut connection, &work).expect("healed");
+        let head = reads::heads(&mut connection, &[channel(1)]).expect("read").remove(0).expect("a head");
+        assert_eq!(head.seq.0, 200);
+    }
+
+    #[test]
+    fn ids_are_kept_for_their_days_and_then_go_a_few_at_a_time() {
+        let (_dir, mut connection, mut sink) = sink();
+        let count = |connection: &Connection| -> i64 {
+            connection.query_row("SELECT count(*) FROM client_ids", [], |row| row.get(0)).expect("a count")
+        };
+        let mut script = Script::new(channel(1));
+        let old = EXPIRED_IDS_DELETED_AT_ONCE * 2 + 10;
+        sink.write(&mut connection, &[posts(&mut script, old)]).expect("write");
+        script.time = START.plus_ms(ONCE_STORE_DAYS * DAY_MS);
+        sink.write(&mut connection, &[posts(&mut script, 5)]).expect("write");
+        sink.rest(&mut connection, 5);
+        assert_eq!(count(&connection), old as i64 + 5, "on their last day");
+        script.time = START.plus_ms((ONCE_STORE_DAYS + 1) * DAY_MS);
+        sink.write(&mut connection, &[posts(&mut script, 5)]).expect("write");
+        for left in [EXPIRED_IDS_DELETED_AT_ONCE + 10, 10, 0, 0] {
+            sink.rest(&mut connection, 5);
+            assert_eq!(count(&connection), left as i64 + 10);
+        }
+    }
+
+    #[test]
+    fn the_write_ahead_log_starts_again_before_it_grows_far() {
+        let (dir, mut connection, mut sink) = sink();
+        connection.pragma_update(None, "wal_autocheckpoint", 0).expect("off");
+        let mut scripts: Vec<_> = (0..500).map(|n| Script::new(channel(n))).collect();
+        for _ in 0..200 {
+            let rows: Vec<_> = scripts.iter_mut().map(|script| script.post(person(1), "x")).collect();
+            let rows = [Work::Apply(batch(rows))];
+            sink.write(&mut connection, &rows).expect("write");
+            sink.rest(&mut connection, 500);
+        }
+        let wal = std::fs::metadata(dir.path().join("projections.db-wal")).expect("a log file").len();
+        let written = 200 * 500 * 4096;
+        assert!(wal < written / 3, "{wal} bytes");
+    }
+}
