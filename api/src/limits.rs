@@ -38,5 +38,8 @@ pub const OUTCOME_WITHIN: Duration = Duration::from_secs(10);
 /// How long a change waits until the store shows it. After it the answer is given all the same: it did happen.
 pub const VISIBLE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long requests in hand may take when the process ends.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+
 /// Events of one page of history. A client may ask for fewer.
 pub const PAGE_EVENTS_MAX: usize = 200;

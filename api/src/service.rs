@@ -1,6 +1,6 @@
 //! The role: its configuration, its routes, its life.
 
-use crate::limits::{REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, TOKEN_SECONDS};
+use crate::limits::{DRAIN_WITHIN, REQUEST_BODY_BYTES_MAX, REQUESTS_MAX, TOKEN_SECONDS};
 use crate::passwords::Passwords;
 use crate::problem::{Answer, Refused};
 use crate::{channels, people};
@@ -143,19 +143,34 @@ impl Api {
         if self.shared.asker.get().is_some() { Ok(()) } else { Err("api: own topic is not open yet") }
     }
 
-    /// Hears of outcomes until the shutdown.
+    /// Hears of outcomes until the shutdown, and then until the requests in hand are answered.
     pub async fn run(&self, shutdown: Shutdown) -> Result<(), Error> {
-        let Shared { config, deps, .. } = &*self.shared;
-        let opening =
-            Mailbox::open(&deps.log, config.topology, config.process.clone(), deps.clock.clone(), &deps.tasks, shutdown.child());
+        let Shared { config, deps, requests, .. } = &*self.shared;
+        let hearing = Ends(Shutdown::new());
+        let (process, clock) = (config.process.clone(), deps.clock.clone());
+        let opening = Mailbox::open(&deps.log, config.topology, process, clock, &deps.tasks, hearing.0.child());
         let Some(mailbox) = shutdown.or_until(opening).await else { return Ok(()) };
         let commands = Commands::new(deps.log.clone(), config.topology);
-        let asker = Asker::start(mailbox?, commands, &deps.tasks, shutdown.child());
+        let asker = Asker::start(mailbox?, commands, &deps.tasks, hearing.0.child());
         tracing::info!(process = asker.process().id(), "api is ready");
         // Run twice: the first asker stays.
         let _ = self.shared.asker.set(asker);
         shutdown.begun().await;
+        // The listener takes no new connections any more.
+        let every_place = REQUESTS_MAX as u32;
+        if tokio::time::timeout(DRAIN_WITHIN, requests.acquire_many(every_place)).await.is_err() {
+            tracing::warn!("requests in hand are given up");
+        }
         Ok(())
+    }
+}
+
+/// However the role ends, so does what it started.
+struct Ends(Shutdown);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.begin();
     }
 }
 

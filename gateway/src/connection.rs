@@ -4,6 +4,7 @@
 //! the order of seq.
 
 use crate::frame::{SharedFrame, append, error, shown};
+use crate::handshake::{Identity, identify};
 use crate::hub::Hub;
 use crate::limits::{
     FIRST_DIGEST_S, FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, HEARTBEAT_MS, HELD_FRAMES_MAX, HISTORY_REQUESTS_MAX, REFUSALS_IN_A_ROW_MAX,
@@ -50,7 +51,7 @@ pub(crate) struct Connection {
 
 enum Phase {
     /// Waits for `hello`; a header may have said who it is.
-    Greeting(Option<UserId>),
+    Greeting(Option<Identity>),
     /// The session is being made durable.
     Opening(Box<(SessionRecord, BTreeMap<ChannelId, CursorFrame>)>),
     /// Open.
@@ -84,13 +85,13 @@ struct Budget {
 }
 
 impl Connection {
-    pub(crate) fn new(hub: Arc<Hub>, link: Arc<Link>, socket: Socket, user: Option<UserId>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, link: Arc<Link>, socket: Socket, identity: Option<Identity>) -> Self {
         let sends = hub.config.sends_per_second_max as f32 * SEND_BURST_S;
         Self {
             hub,
             link,
             socket,
-            phase: Phase::Greeting(user),
+            phase: Phase::Greeting(identity),
             work: None,
             catch_up: None,
             tracks: HashMap::default(),
@@ -315,10 +316,10 @@ impl Connection {
         };
         self.refusals = 0;
         let Phase::Open(session) = &self.phase else {
-            let Phase::Greeting(user) = &self.phase else { return };
-            let user = *user;
+            let Phase::Greeting(identity) = &self.phase else { return };
+            let identity = *identity;
             return match frame {
-                Received::Hello { v, token, cursors } => self.hello(v, user, token, cursors, cx),
+                Received::Hello { v, token, cursors } => self.hello(v, identity, token, cursors, cx),
                 _ => self.close(Code::Unauthenticated, "the first frame is `hello`", cx),
             };
         };
@@ -365,7 +366,7 @@ impl Connection {
     fn hello(
         &mut self,
         v: u32,
-        user: Option<UserId>,
+        identity: Option<Identity>,
         token: Option<Cow<'_, str>>,
         cursors: BTreeMap<ChannelId, CursorFrame>,
         cx: &mut Context<'_>,
@@ -373,11 +374,11 @@ impl Connection {
         if v != VERSION {
             return self.close(Code::BadVersion, &format!("version {VERSION} is spoken here"), cx);
         }
-        let user = match (user, token) {
-            (Some(user), _) => user,
+        let Identity { user, expires_at } = match (identity, token) {
+            (Some(identity), _) => identity,
             (None, None) => return self.close(Code::Unauthenticated, "`hello` has no token, and no header had one", cx),
-            (None, Some(token)) => match crate::handshake::person(&self.hub, &token) {
-                Ok(user) => user,
+            (None, Some(token)) => match identify(&self.hub, &token) {
+                Ok(identity) => identity,
                 Err(problem) => return self.close(Code::Unauthenticated, &problem, cx),
             },
         };
@@ -387,6 +388,7 @@ impl Connection {
         if !self.hub.register(&self.link, user) {
             return self.close(Code::TooManySessions, "close another connection first", cx);
         }
+        self.link.expires_at.store(expires_at, Ordering::Relaxed);
         let now = self.hub.process().server_time().now_ms();
         let session = SessionId(self.hub.deps.entropy.uuid_v7(now));
         // What is delivered from now on is held until the cursors were compared.

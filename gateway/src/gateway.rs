@@ -2,7 +2,7 @@
 
 use crate::connection::Connection;
 use crate::hub::Hub;
-use crate::limits::{CONNECTIONS_MAX, DRAIN_S, GOAWAY_SPREAD_MS_PER_THOUSAND, SENDS_PER_SECOND_MAX, SESSIONS_PER_PERSON_MAX};
+use crate::limits::{CONNECTIONS_MAX, DRAIN_S, FLUSH_S, GOAWAY_SPREAD_MS_PER_THOUSAND, SENDS_PER_SECOND_MAX, SESSIONS_PER_PERSON_MAX};
 use crate::socket::{Duplex, Socket, Stream};
 use crate::{deliveries, handshake, sessions, sweep};
 use bytes::Bytes;
@@ -191,7 +191,7 @@ impl Gateway {
         };
         serving.begin();
         // Tombstones of the sessions just closed.
-        if tokio::time::timeout(hub.config.drain, deps.log.flush()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(FLUSH_S), deps.log.flush()).await.is_err() {
             tracing::warn!("the log did not take the last of the sessions in time");
         }
         drained

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::hub::Hub;
+use crate::limits::TICK_S;
 use crate::link::Link;
 use crate::socket::{Socket, Stream};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use runtime::access_tokens::LEEWAY_S;
 use schemas::error_codes::Code;
 use schemas::http::Problem;
 use std::future::poll_fn;
@@ -23,9 +25,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(crate) fn upgrade<B>(hub: &Arc<Hub>, mut request: Request<B>) -> Response<Full<Bytes>> {
     match admit(hub, &request) {
         Err((code, detail)) => problem(code, &detail),
-        Ok((link, accept, user)) => {
+        Ok((link, accept, identity)) => {
             let upgraded = hyper::upgrade::on(&mut request);
-            hub.deps.tasks.spawn_light(serve_upgraded(Arc::clone(hub), link, upgraded, user));
+            hub.deps.tasks.spawn_light(serve_upgraded(Arc::clone(hub), link, upgraded, identity));
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
@@ -37,13 +39,24 @@ pub(crate) fn upgrade<B>(hub: &Arc<Hub>, mut request: Request<B>) -> Response<Fu
     }
 }
 
-/// Who a token stands for, or what to tell the holder.
-pub(crate) fn person(hub: &Hub, token: &str) -> Result<UserId, String> {
-    let claims = hub.verifier.verify(token).map_err(|error| error.to_string())?;
-    claims.sub.parse().map_err(|_| "the access token is not one of this server".to_owned())
+/// Who a token stands for, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) user: UserId,
+    /// The tick from which the token is no longer good.
+    pub(crate) expires_at: u32,
 }
 
-type Admitted = (Arc<Link>, HeaderValue, Option<UserId>);
+/// Who a token stands for, or what to tell the holder.
+pub(crate) fn identify(hub: &Hub, token: &str) -> Result<Identity, String> {
+    let claims = hub.verifier.verify(token).map_err(|error| error.to_string())?;
+    let user = claims.sub.parse().map_err(|_| "the access token is not one of this server".to_owned())?;
+    let left_s = (claims.exp + LEEWAY_S).saturating_sub(hub.deps.clock.now_ms() / 1_000);
+    let ticks = u32::try_from(left_s / u64::from(TICK_S) + 1).unwrap_or(u32::MAX);
+    Ok(Identity { user, expires_at: hub.tick.load(Ordering::Relaxed).saturating_add(ticks) })
+}
+
+type Admitted = (Arc<Link>, HeaderValue, Option<Identity>);
 
 fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)> {
     let headers = request.headers();
@@ -61,12 +74,12 @@ fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)>
     {
         return Err((Code::OriginRefused, Code::OriginRefused.sentence().into()));
     }
-    let user = match headers.get(AUTHORIZATION) {
+    let identity = match headers.get(AUTHORIZATION) {
         None => None,
         Some(value) => {
             let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
             let token = token.ok_or_else(|| (Code::Unauthenticated, "the header is `Authorization: Bearer <token>`".to_owned()))?;
-            Some(person(hub, token).map_err(|problem| (Code::Unauthenticated, problem))?)
+            Some(identify(hub, token).map_err(|problem| (Code::Unauthenticated, problem))?)
         }
     };
     if hub.process.get().is_none() {
@@ -77,7 +90,7 @@ fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)>
     }
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
     let link = hub.admit().ok_or_else(|| (Code::TooManySessions, "this server has as many connections as it takes".to_owned()))?;
-    Ok((link, accept, user))
+    Ok((link, accept, identity))
 }
 
 fn websocket_key(headers: &HeaderMap) -> Result<&HeaderValue, (Code, String)> {
@@ -119,11 +132,11 @@ pub(crate) fn problem(code: Code, detail: &str) -> Response<Full<Bytes>> {
     response
 }
 
-async fn serve_upgraded(hub: Arc<Hub>, link: Arc<Link>, upgraded: OnUpgrade, user: Option<UserId>) {
+async fn serve_upgraded(hub: Arc<Hub>, link: Arc<Link>, upgraded: OnUpgrade, identity: Option<Identity>) {
     match upgraded.await {
         Ok(upgraded) => {
             let (stream, read) = unwrap(upgraded);
-            serve(Connection::new(hub, link, Socket::new(stream, read), user)).await;
+            serve(Connection::new(hub, link, Socket::new(stream, read), identity)).await;
         }
         Err(error) => {
             tracing::debug!(%error, "a client went away during its handshake");

@@ -91,6 +91,9 @@ pub const GOAWAY_SPREAD_MS_PER_THOUSAND: u64 = 170;
 /// Seconds within which a drain ends, unless configured: sends in hand get their outcome, then every socket is closed.
 pub const DRAIN_S: u64 = 10;
 
+/// Seconds that the log has to take the ends of the last sessions when a drain is over.
+pub const FLUSH_S: u64 = 2;
+
 const _: () = assert!(HEARTBEAT_MS * 3 < SILENCE_S as u64 * 1_000, "several lost heartbeats fit into the silence");
 const _: () = assert!(FIRST_DIGEST_S < DIGEST_INTERVAL_S && DIGEST_INTERVAL_S < 30, "TAIL is 30 s");
 const _: () = assert!(OUTBOX_BYTES_MAX >= 4 * WRITE_BYTES_MAX, "a burst fits");

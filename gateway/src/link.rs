@@ -24,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) closing: AtomicU32,
     /// The tick of the next digest; 0: not open yet.
     pub(crate) digest_at: AtomicU32,
+    /// The tick at which the access token has expired; 0: not open yet.
+    pub(crate) expires_at: AtomicU32,
     /// Sends in hand whose outcome has not come. For the drain only: a lost command is never subtracted.
     pub(crate) unanswered: AtomicU32,
     outbox: Mutex<Outbox>,
@@ -61,6 +63,7 @@ impl Link {
             blocked: AtomicU32::new(0),
             closing: AtomicU32::new(0),
             digest_at: AtomicU32::new(0),
+            expires_at: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
             outbox: Mutex::default(),
         }

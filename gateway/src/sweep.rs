@@ -44,6 +44,11 @@ fn judge(link: &Link, tick: u32) {
         link.order(|orders| orders.close = Some(Code::Silent));
         return;
     }
+    let expires_at = link.expires_at.load(Ordering::Relaxed);
+    if expires_at != 0 && expires_at <= tick {
+        link.order(|orders| orders.close = Some(Code::Unauthenticated));
+        return;
+    }
     let digest_at = link.digest_at.load(Ordering::Relaxed);
     if digest_at != 0 && digest_at <= tick {
         link.digest_at.store(tick + DIGEST_INTERVAL_S, Ordering::Relaxed);

@@ -271,6 +271,20 @@ async fn a_silent_client_is_closed_and_one_that_pings_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_socket_lives_no_longer_than_its_token() {
+    let world = World::new(1).await;
+    let mut ann = world.socket().await;
+    ann.hello(&world.signer.issue(ANN.to_string(), "sign-in".into(), 60).unwrap(), None).await;
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(85) {
+        tokio::time::sleep(Duration::from_millis(gateway::limits::HEARTBEAT_MS)).await;
+        ann.lives().await;
+    }
+    assert_eq!(ann.closed().await, Code::Unauthenticated.number());
+    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_reader_is_closed_with_a_bounded_queue_and_slows_nobody() {
     let world = World::new(0).await;
     let mut slow = world.narrow_socket(256).await;

@@ -241,6 +241,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_a_frame_or_a_reason(text in ".*", start in 0..CLIENT_TYPES.len(), value in "[0-9\\[\\]{}\",:a-z\\\\]*") {
+            let near = format!(r#"{{"t":"{}","channel":{value}}}"#, CLIENT_TYPES[start]);
+            for text in [&text, &near] {
+                if let Err(refusal) = receive(text) {
+                    assert!([Code::Malformed, Code::UnknownType].contains(&refusal.code));
+                }
+            }
+        }
+
+        #[test]
+        fn a_body_of_any_text_comes_out_as_it_went_in(body in "\\PC*|.*") {
+            let frame = ClientFrame::Send { channel: CHANNEL.into(), client_msg_id: ID.into(), body: body.clone(), retry: true };
+            let text = serde_json::to_string(&frame).unwrap();
+            let Received::Send { body: read, retry: true, .. } = receive(&text).unwrap() else { panic!("{text}") };
+            assert_eq!(read, body);
+        }
+    }
+
     #[test]
     fn unknown_and_foreign_fields_are_ignored() {
         for text in [r#"{"t":"ping","new":{"deep":[1,{}]}}"#, r#"{"t":"ping","body":5,"channel":null}"#, r#"{"t":"ping","retry":"x"}"#] {
