@@ -2,6 +2,7 @@
 
 use domain::{ChannelId, ChannelSeq, Event, Outcome, UserId};
 use schemas::error_codes::Code;
+use schemas::event_frames::write_event_frame;
 use schemas::frames::{EventFrame, ServerFrame};
 use std::sync::Arc;
 use store::StoredEvent;
@@ -25,12 +26,15 @@ pub(crate) type SharedFrame = Arc<Frame>;
 impl Frame {
     /// An event of an outcome.
     pub(crate) fn of_event(outcome: &Outcome, event: &Event) -> SharedFrame {
-        let shown = EventFrame::new(outcome.channel, outcome.sender, outcome.id, outcome.time, event);
+        let mut wire = Vec::with_capacity(512);
+        wire.extend_from_slice(&HEADER_ROOM);
+        write_event_frame(&mut wire, outcome.channel, outcome.sender, outcome.id, outcome.time, event);
+        seal(&mut wire, 0);
         Arc::new(Self {
             channel: outcome.channel,
             seq: event.seq.0,
             change: event.kind.membership().map(|(user, role)| (user, role.is_some())),
-            wire: encode(&ServerFrame::Event(shown)).into_boxed_slice(),
+            wire: wire.into_boxed_slice(),
         })
     }
 
@@ -40,6 +44,8 @@ impl Frame {
     }
 }
 
+/// Room for the usual header; a longer one moves the payload, which only long frames pay for.
+const HEADER_ROOM: [u8; 4] = [0; 4];
 const NO_CHANNEL: ChannelId = ChannelId::from_bytes([0; 16]);
 
 /// A stored event as history shows it.
@@ -69,8 +75,7 @@ pub(crate) fn encode(frame: &ServerFrame) -> Vec<u8> {
 /// Appends the wire form of a frame.
 pub(crate) fn append(wire: &mut Vec<u8>, frame: &ServerFrame) {
     let start = wire.len();
-    // Room for the usual header; a longer one moves the payload, which only long frames pay for.
-    wire.extend_from_slice(&[0; 4]);
+    wire.extend_from_slice(&HEADER_ROOM);
     serde_json::to_writer(&mut *wire, frame).expect("frames have string keys and a vector takes every byte");
     seal(wire, start);
 }

@@ -8,12 +8,16 @@ use domain::{
     ChannelId, ChannelSeq, ClientMsgId, Command, CommandPosition, Epoch, Event, EventKind, LogTime, MessageId, Ordinal,
     Outcome, OwnerSeq, ReplyAddress, TimelineRecord, UserId, Verdict,
 };
+use schemas::client_frames::receive;
+use schemas::event_frames::write_event_frame;
 use schemas::records::{
     Delivery, decode_command, decode_delivery, decode_timeline, encode_command, encode_delivery, encode_timeline,
+    event_id,
 };
 use std::hint::black_box;
-use std::time::Instant;
+use tokio::time::Instant;
 
+/// Rounds of one of the five measurements, of which the best counts.
 const ROUNDS: u32 = 300_000;
 
 fn rate<T>(name: &str, mut once: impl FnMut() -> T) {
@@ -71,6 +75,20 @@ fn main() {
     rate("decode_command", || decode_command(black_box(&command_bytes)));
     rate("encode_timeline", || encode_timeline(black_box(&record)));
     rate("decode_timeline", || decode_timeline(black_box(&timeline)));
+    rate("  of which event_id", || event_id(black_box(channel), Epoch(7), OwnerSeq(1_000_000)));
+    rate("  one id from its text", || black_box("01010101-0101-0101-0101-010101010101").parse::<UserId>());
     rate("encode_delivery", || encode_delivery(black_box(&delivery)));
     rate("decode_delivery", || decode_delivery(black_box(&delivery_bytes)));
+    if let TimelineRecord::Outcome(Outcome { verdict: Verdict::Accepted(events), .. }) = &record {
+        let mut frame = Vec::with_capacity(512);
+        rate("event frame as JSON", || {
+            frame.clear();
+            write_event_frame(&mut frame, channel, sender, id, LogTime(1_790_000_000_000), black_box(&events[0]));
+        });
+    }
+    let send = format!(
+        r#"{{"t":"send","channel":"{channel}","client_msg_id":"0190a5f0-0000-7000-8000-000000000002","body":"{}"}}"#,
+        "x".repeat(100)
+    );
+    rate("send frame read", || receive(black_box(&send)).is_ok());
 }

@@ -112,7 +112,11 @@ impl Received<'_> {
                     Ok(channel) => Ok((channel, cursor)),
                     Err(_) => Err("a key of `cursors` is no UUID".to_owned()),
                 };
-                Self::Hello { v, token: token.map(Cow::Owned), cursors: cursors.into_iter().map(read).collect::<Result<_, _>>()? }
+                Self::Hello {
+                    v,
+                    token: token.map(Cow::Owned),
+                    cursors: cursors.into_iter().map(read).collect::<Result<_, _>>()?,
+                }
             }
             ClientFrame::Send { channel, client_msg_id, body, retry } => {
                 let client_msg_id: ClientMsgId = client_msg_id.parse().map_err(|_| "`client_msg_id` is no UUID")?;
@@ -263,7 +267,11 @@ mod tests {
 
     #[test]
     fn unknown_and_foreign_fields_are_ignored() {
-        for text in [r#"{"t":"ping","new":{"deep":[1,{}]}}"#, r#"{"t":"ping","body":5,"channel":null}"#, r#"{"t":"ping","retry":"x"}"#] {
+        for text in [
+            r#"{"t":"ping","new":{"deep":[1,{}]}}"#,
+            r#"{"t":"ping","body":5,"channel":null}"#,
+            r#"{"t":"ping","retry":"x"}"#,
+        ] {
             assert_eq!(receive(text), Ok(Received::Ping), "{text}");
         }
     }

@@ -30,10 +30,16 @@ impl From<&EventKind> for EventKindFrame {
                 history: history_name(*history).into(),
                 open: *open,
             },
-            EventKind::MemberJoined { user, role } => Self::MemberJoined { user: user.to_string(), role: role_name(*role).into() },
+            EventKind::MemberJoined { user, role } => {
+                Self::MemberJoined { user: user.to_string(), role: role_name(*role).into() }
+            }
             EventKind::MemberLeft { user, removed } => Self::MemberLeft { user: user.to_string(), removed: *removed },
-            EventKind::RoleChanged { user, role } => Self::RoleChanged { user: user.to_string(), role: role_name(*role).into() },
-            EventKind::ChannelJoined { channel, seq } => Self::ChannelJoined { joined: channel.to_string(), joined_seq: seq.0 },
+            EventKind::RoleChanged { user, role } => {
+                Self::RoleChanged { user: user.to_string(), role: role_name(*role).into() }
+            }
+            EventKind::ChannelJoined { channel, seq } => {
+                Self::ChannelJoined { joined: channel.to_string(), joined_seq: seq.0 }
+            }
             EventKind::ChannelLeft { channel, seq } => Self::ChannelLeft { left: channel.to_string(), left_seq: seq.0 },
         }
     }
@@ -63,4 +69,66 @@ pub const fn role_name(role: Role) -> &'static str {
         Role::Admin => "admin",
         Role::Owner => "owner",
     }
+}
+
+/// Appends the JSON of [`crate::frames::ServerFrame::Event`] to `out`: the same bytes as serde writes, without the strings between.
+pub fn write_event_frame(
+    out: &mut Vec<u8>,
+    channel: ChannelId,
+    sender: UserId,
+    client_msg_id: ClientMsgId,
+    time: LogTime,
+    event: &Event,
+) {
+    out.extend_from_slice(br#"{"t":"event","channel":""#);
+    uuid(out, &channel.0);
+    out.extend_from_slice(br#"","seq":"#);
+    number(out, event.seq.0);
+    out.extend_from_slice(br#","ordinal":"#);
+    number(out, event.ordinal.0);
+    out.extend_from_slice(br#","id":""#);
+    number(out, event.message_id.0);
+    out.extend_from_slice(br#"","time":"#);
+    number(out, time.0);
+    out.extend_from_slice(br#","sender":""#);
+    uuid(out, &sender.0);
+    out.extend_from_slice(br#"","client_msg_id":""#);
+    uuid(out, &client_msg_id.0);
+    out.extend_from_slice(br#"","#);
+    match &event.kind {
+        EventKind::MessagePosted { text } => {
+            out.extend_from_slice(br#""kind":"message_posted","body":"#);
+            json(out, text.as_ref());
+            out.push(b'}');
+        }
+        // Rare: what serde writes for the kind alone, without its opening brace.
+        rare => {
+            let start = out.len();
+            json(out, &EventKindFrame::from(rare));
+            out.remove(start);
+        }
+    }
+}
+
+fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("frames have string keys and a vector takes every byte");
+}
+
+fn uuid(out: &mut Vec<u8>, id: &uuid::Uuid) {
+    let mut text = uuid::Uuid::encode_buffer();
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+}
+
+fn number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }

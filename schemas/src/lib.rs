@@ -6,10 +6,12 @@
 
 mod avro;
 pub mod client_frames;
+pub mod cloud_events;
 pub mod error_codes;
 pub mod event_frames;
 pub mod frames;
 pub mod http;
 pub mod records;
 pub mod registry;
+pub mod topic_page;
 pub mod topics;

@@ -114,7 +114,10 @@ fn every_frame_kind_and_field_is_in_both_documents() {
     }
     for name in named {
         assert!(page.contains(&format!("`{name}`")), "protocol.md does not name `{name}`");
-        assert!(yaml.contains(&format!("{name}:")) || yaml.contains(&format!("const: {name}")), "asyncapi.yaml does not name {name}");
+        assert!(
+            yaml.contains(&format!("{name}:")) || yaml.contains(&format!("const: {name}")),
+            "asyncapi.yaml does not name {name}"
+        );
     }
 }
 
@@ -133,9 +136,13 @@ fn every_code_is_in_both_documents_with_its_name_and_status() {
 fn the_examples_of_client_frames_are_frames() {
     let page = document("protocol.md");
     let mut read = 0;
-    for line in page.lines().filter(|line| CLIENT_TYPES.iter().any(|name| line.starts_with(&format!("{{\"t\":\"{name}\"")))) {
+    for line in
+        page.lines().filter(|line| CLIENT_TYPES.iter().any(|name| line.starts_with(&format!("{{\"t\":\"{name}\""))))
+    {
         // Ids are shortened for readers.
-        let line = line.replace("018f…c1", "018f0000-0000-7000-8000-0000000000c1").replace("0190a5f0-…", "0190a5f0-0000-7000-8000-000000000001");
+        let line = line
+            .replace("018f…c1", "018f0000-0000-7000-8000-0000000000c1")
+            .replace("0190a5f0-…", "0190a5f0-0000-7000-8000-000000000001");
         // `typing` and `digest` go both ways; the server's have a person or heads.
         let tag: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
         if tag.get("user").is_none() && tag.get("heads").is_none() {

@@ -2,14 +2,13 @@
 
 mod arbitrary;
 
+use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::Schema;
-use arbitrary::{AnyRecord, any_record};
+use arbitrary::{AnyRecord, any_record, runner};
 use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use schemas::registry;
 use std::collections::HashMap;
 
@@ -31,11 +30,6 @@ impl Schemas {
         assert!(datum.is_empty(), "apache-avro left {} bytes of it", datum.len());
         (schema, read)
     }
-}
-
-fn runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
 }
 
 #[test]

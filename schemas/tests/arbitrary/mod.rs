@@ -10,11 +10,18 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use schemas::records::{
     DecodeError, Delivery, GatewayRecord, ProfileRecord, SessionRecord, Signal, SignalKind, decode_command,
     decode_delivery, decode_gateway, decode_profile, decode_session, decode_signal, decode_timeline, encode_command,
     encode_delivery, encode_gateway, encode_profile, encode_session, encode_signal, encode_timeline,
 };
+
+/// Runs so many cases, the same ones each time.
+pub(crate) fn runner(cases: u32) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
+}
 
 /// One record of any topic.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +62,6 @@ impl AnyRecord {
     }
 
     /// Reads bytes as every kind of record.
-    #[allow(dead_code, reason = "not every test binary needs all of it")]
     pub(crate) fn decode_all(value: &Bytes) -> Vec<Result<Self, DecodeError>> {
         vec![
             decode_command(value).map(Self::Command),
@@ -172,7 +178,7 @@ pub(crate) fn event_kind() -> BoxedStrategy<EventKind> {
     .boxed()
 }
 
-fn event() -> BoxedStrategy<Event> {
+pub(crate) fn event() -> BoxedStrategy<Event> {
     (seq(), position(), position(), seq(), event_kind())
         .prop_map(|(seq, ordinal, message_id, members_version, kind)| Event {
             seq,
