@@ -20,7 +20,7 @@ pub(crate) async fn write(partition: PartitionId, deps: &Deps, stop: &Shutdown) 
     let health = deps.health.component(format!("writer/{partition}"));
     let mut backoff = Backoff::new(Arc::clone(&deps.entropy), RETRY_AFTER, RETRY_AFTER_MAX);
     loop {
-        let failure = match stop.or_until(Partition::open(partition, deps, &health)).await {
+        let failure = match stop.or_until(Follower::open(partition, deps, &health)).await {
             None => break,
             Some(Err(failure)) => failure,
             Some(Ok(mut opened)) => {
@@ -72,7 +72,7 @@ impl Failure {
 }
 
 /// A partition that is being followed.
-struct Partition<'a> {
+struct Follower<'a> {
     partition: PartitionId,
     source: TopicPartition,
     deps: &'a Deps,
@@ -94,7 +94,7 @@ struct Counters {
     void_unclaimed: Counter,
 }
 
-impl<'a> Partition<'a> {
+impl<'a> Follower<'a> {
     /// From the newest progress in the store: (offset, epoch, n) and the rest, never an offset alone.
     async fn open(partition: PartitionId, deps: &'a Deps, health: &'a Component) -> Result<Self, Failure> {
         let trail = deps.projections.progress(partition).await.map_err(Failure::Progress)?;
@@ -141,7 +141,10 @@ impl<'a> Partition<'a> {
             }
             tokio::select! {
                 biased;
-                () = stop.begun() => return Ok(self.finish().await),
+                () = stop.begun() => {
+                    self.finish().await;
+                    return Ok(());
+                }
                 () = applied(&mut self.applying) => self.batch_applied(),
                 reads = self.reader.next(), if failure.is_none() && !self.pending.is_full() => {
                     failure = self.take(reads?).await.err();
@@ -154,10 +157,9 @@ impl<'a> Partition<'a> {
 
     /// Adds what was read to the rows that wait. On an error all before the record that caused it is added.
     async fn take(&mut self, reads: Vec<Read>) -> Result<(), Failure> {
-        let mut rest = reads.into_iter();
         // The reader's own cursor is past the whole of what it returned; where a part of it is taken, the part is folded here.
         let mut cursor = self.pending.cursor.clone();
-        while let Some(read) = rest.next() {
+        for read in reads {
             match read.what {
                 What::Valid(record) => {
                     cursor.accept(read.offset, &record);
