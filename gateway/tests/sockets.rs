@@ -345,22 +345,6 @@ async fn history_waits_a_little_for_events_that_the_socket_already_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_of_long_messages_are_cut_by_bytes_and_nothing_is_left_out() {
-    let world = World::new(100).await;
-    world.store.lengthen(ROOM);
-    let mut ann = world.socket().await;
-    ann.hello(&world.token(ANN), Some(0)).await;
-    let frames = ann.until(|frame| matches!(frame, ServerFrame::CaughtUp { .. })).await;
-    assert_eq!(seqs(&frames), (1..=100).collect::<Vec<_>>());
-    let most = store::reading::PAGE_BYTES_MAX / domain::limits::MESSAGE_BODY_BYTES_MAX;
-    for (asked, (first, last)) in [(Some(1), (1, most as u64)), (None, (101 - most as u64, 100))] {
-        ann.say(&ClientFrame::History { channel: ROOM.to_string(), request: 1, first: asked, last: None, limit: None }).await;
-        let ServerFrame::Page { events, first: from, last: to, .. } = ann.news().await else { panic!("no page") };
-        assert_eq!((events.len(), from, to), (most, first, last));
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_was_removed_gets_nothing_beyond_it_by_any_way() {
     let world = World::new(3).await;
     let mut ann = world.client(ANN, Some(3)).await;

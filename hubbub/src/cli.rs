@@ -104,14 +104,6 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigFlags,
     },
-    /// Cut a damaged log back to its last whole record. Says what is lost, and asks before it does.
-    Repair {
-        /// Do it without asking.
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        config: ConfigFlags,
-    },
     /// For operators.
     #[command(subcommand)]
     Admin(AdminCommand),

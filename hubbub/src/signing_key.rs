@@ -8,7 +8,8 @@ use runtime::{SharedClock, SharedEntropy};
 use std::io::ErrorKind;
 use std::path::Path;
 
-const FILE: &str = "signing-key.pem";
+/// Where it stands in the data directory.
+pub(crate) const FILE: &str = "signing-key.pem";
 const TAG: &str = "PRIVATE KEY";
 
 /// The configured key, or that of the data directory, which gets one if it has none.

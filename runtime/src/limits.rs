@@ -10,9 +10,9 @@ pub const LISTEN_BACKLOG_CONNECTIONS: u32 = 8_192;
 /// trying again at once would only burn a core.
 pub const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How long a client may take to send the head of a request. Longer: the connection is closed, so that half-open
-/// connections don't pile up.
-pub const REQUEST_HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of a request, the time between two requests included. Longer: the connection
+/// is closed, so that half-open connections don't pile up.
+pub const REQUEST_HEAD_WAIT: Duration = Duration::from_secs(30);
 
 /// The head of a request: path and headers. Above: 431 and the connection is closed.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;

@@ -6,7 +6,7 @@
 use crate::limits::{ACCEPT_BACK_OFF, LISTEN_BACKLOG_CONNECTIONS, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_WAIT};
 use crate::{Shutdown, Tasks};
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// The body of an answer.
-pub type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Who sent a request: an extension of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ mod tests {
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
         let answer = |request: Request<Incoming>| async move {
             let peer = request.extensions().get::<Peer>().expect("every request has one").0;
-            let body = Full::new(Bytes::from(peer.to_string())).map_err(|never| match never {}).boxed();
+            let body = Full::new(Bytes::from(peer.to_string())).map_err(|never| match never {}).boxed_unsync();
             Response::new(body)
         };
         tasks.spawn(listener.serve(answer, tasks.clone(), shutdown.clone()));

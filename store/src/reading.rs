@@ -5,13 +5,8 @@
 
 use crate::{Error, MemberRow, Memberships, PageQuery, StoredEvent, Timelines};
 use domain::command::HistoryVisibility;
-use domain::{ChannelId, ChannelSeq, ClientMsgId, EventKind, UserId};
-use std::ops::Range;
+use domain::{ChannelId, ChannelSeq, ClientMsgId, UserId};
 use std::sync::Arc;
-
-/// Bytes of text of one page: a client that asks for pages and does not read them holds so much memory, and no more. A page has at
-/// least one event; the next one goes on where it was cut.
-pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Which seqs of a channel a person may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,19 +89,17 @@ pub async fn page_for(
     user: UserId,
     query: &PageQuery,
 ) -> Result<Option<PersonalPage>, Error> {
-    let all = timelines.page(query).await?.events;
-    let fitting = within_bytes(&all, query.newest_first);
-    let rows = &all[fitting.clone()];
+    let rows = timelines.page(query).await?.events;
     let Some(reach) = reach_of(timelines, memberships, user, query.channel).await? else {
         return Ok(None);
     };
-    let origins = origins_of_joining(timelines, rows, &reach, query.channel).await?;
+    let origins = origins_of_joining(timelines, &rows, &reach, query.channel).await?;
     let may_see = |row: &StoredEvent| {
         let seq = row.event.seq;
         reach.contains(seq) || origins.iter().any(|(joined, origin)| seq < *joined && *origin == origin_of(row))
     };
-    let shown = fitting.filter(|row| may_see(&all[*row])).collect();
-    let cut = rows.len() < all.len() || rows.len() >= query.limit;
+    let shown = rows.iter().enumerate().filter(|(_, row)| may_see(row)).map(|(place, _)| place).collect();
+    let cut = rows.len() >= query.limit;
     let (first, last) = match (rows.first(), rows.last()) {
         (Some(oldest), Some(newest)) => {
             (if query.newest_first && cut { oldest.event.seq } else { query.first }, newest.event.seq)
@@ -115,23 +108,7 @@ pub async fn page_for(
     };
     let last = last.min(reach.end());
     let more = cut && rows.last().is_some_and(|newest| newest.event.seq < reach.end());
-    Ok(Some(PersonalPage { shown, reach, first, last, more, rows: all }))
-}
-
-/// The part of the rows that fits, from the end that counts.
-fn within_bytes(rows: &[StoredEvent], newest_first: bool) -> Range<usize> {
-    let mut bytes = 0;
-    let mut fits = |row: &&StoredEvent| {
-        let first = bytes == 0;
-        bytes += match &row.event.kind {
-            EventKind::MessagePosted { text } => text.len().max(1),
-            _ => 1,
-        };
-        first || bytes <= PAGE_BYTES_MAX
-    };
-    let count =
-        if newest_first { rows.iter().rev().take_while(&mut fits).count() } else { rows.iter().take_while(&mut fits).count() };
-    if newest_first { rows.len() - count..rows.len() } else { 0..count }
+    Ok(Some(PersonalPage { rows, shown, reach, first, last, more }))
 }
 
 /// The command that an event came from.

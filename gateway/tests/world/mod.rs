@@ -203,8 +203,8 @@ impl PartitionReader for Reader {
                 appended.as_mut().enable();
                 let records: Vec<StoredRecord> = {
                     let partitions = self.log.partitions.lock().unwrap();
-                    let log = partitions.get(&self.partition).map(Vec::as_slice).unwrap_or_default();
-                    log[log.partition_point(|stored| stored.offset < self.offset)..].iter().take(1_000).cloned().collect()
+                    let log = partitions.get(&self.partition).into_iter().flatten();
+                    log.filter(|stored| stored.offset >= self.offset).cloned().collect()
                 };
                 if let Some(last) = records.last() {
                     self.offset = last.offset.next();
@@ -240,13 +240,6 @@ impl TestStore {
         for _ in 0..messages {
             let seq = log.len() as u64 + 1;
             log.push(StoredEvent { channel, sender: BOB, client_msg_id: id(seq), time: LogTime(seq), event: message(seq) });
-        }
-    }
-
-    /// Makes every message of a channel as long as one may be.
-    pub fn lengthen(&self, channel: ChannelId) {
-        for row in self.events.lock().unwrap().get_mut(&channel).into_iter().flatten() {
-            row.event.kind = EventKind::MessagePosted { text: "x".repeat(domain::limits::MESSAGE_BODY_BYTES_MAX).into() };
         }
     }
 

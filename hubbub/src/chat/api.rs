@@ -55,10 +55,13 @@ impl Api {
     }
 
     pub(crate) async fn user(&self, id: &str) -> Result<UserView> {
-        self.ask::<(), _>(Method::GET, &format!("/users/{id}"), None).await
+        self.ask::<(), _>(Method::GET, &format!("/users?id={id}"), None).await
     }
 
     pub(crate) async fn user_by_name(&self, name: &str) -> Result<UserView> {
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+            bail!("{name:?} is no username");
+        }
         self.ask::<(), _>(Method::GET, &format!("/users?username={name}"), None).await
     }
 

@@ -99,7 +99,7 @@ async fn pass(
     mut said: mpsc::Receiver<ClientFrame>,
     backoff: &mut Backoff,
 ) -> End {
-    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
     let mut last_word = Instant::now();
     loop {
         tokio::select! {
@@ -117,7 +117,7 @@ async fn pass(
                                     let delay = Some(Duration::from_millis(reconnect_after_ms));
                                     return End { reason: "the server is going away".to_owned(), delay };
                                 }
-                                ServerFrame::Resync { reason } => return End { reason, delay: Some(Duration::ZERO) },
+                                ServerFrame::Resync { reason } => return reason.into(),
                                 frame => {
                                     if tell.send(Heard::Frame(frame)).await.is_err() {
                                         return String::new().into();
