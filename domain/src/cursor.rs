@@ -59,7 +59,8 @@ impl LogCursor {
 
     /// Whether the command at `position` is decided by the valid log read so far.
     pub fn has_decided(&self, position: CommandPosition) -> bool {
-        position < self.low || (position.incarnation == self.low.incarnation && self.decided_above.contains(&position.offset))
+        position < self.low
+            || (position.incarnation == self.low.incarnation && self.decided_above.contains(&position.offset))
     }
 
     /// Commands below `start` are gone: `low` does not wait for them.

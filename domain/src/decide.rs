@@ -3,11 +3,16 @@
 use crate::command::{ChannelKind, Command, CommandBody, CommandPosition, HistoryVisibility, Role};
 use crate::cursor::LogCursor;
 use crate::event::{Answer, Event, EventKind, Outcome, RejectCause, Verdict};
-use crate::ids::{ChannelId, ChannelSeq, ClientMsgId, Epoch, LogTime, MessageId, Ordinal, OwnerSeq, PartitionId, UserId};
-use crate::limits::{CLIENT_CLOCK_AHEAD_MS, ONCE_WINDOW_MS};
+use crate::ids::{
+    ChannelId, ChannelSeq, ClientMsgId, Epoch, LogTime, MessageId, Ordinal, OwnerSeq, PartitionId, UserId,
+};
+use crate::limits::{
+    CHANNEL_MEMBERS_MAX, CLIENT_CLOCK_AHEAD_MS, HEADS_BYTES_MAX, ONCE_WINDOW_BYTES_MAX, ONCE_WINDOW_MS,
+};
 use crate::rules;
 use crate::window::{ID_BYTES, Known, Window};
 use foldhash::fast::FixedState;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
@@ -62,7 +67,8 @@ pub struct Head {
     pub history: HistoryVisibility,
     /// Whether people may join by themselves.
     pub open: bool,
-    /// Everybody who is, or (until the head leaves memory) was a member.
+    /// Everybody who is a member; a head read while events beyond its seq are being written may also hold what those
+    /// change, somebody who has left included. Whoever reads a head in steps reads seq first and members second.
     pub members: BTreeMap<UserId, Member>,
 }
 
@@ -95,23 +101,37 @@ impl Head {
         self.members.values().filter(|member| member.role.is_some()).count()
     }
 
-    /// Moves past an event. Repeats change nothing: the head takes the maximum, a member only a higher seq.
+    /// Moves past an event. Repeats change nothing: all up to seq is in the head, and a member takes only a higher seq.
     fn evolve(&mut self, event: &Event) {
-        if let Some((user, role)) = event.kind.membership() {
-            let member = self.members.entry(user).or_insert(Member { role: None, since: ChannelSeq(0) });
-            if event.seq > member.since {
-                *member = Member { role, since: event.seq };
-            }
-        }
         if event.seq <= self.seq {
             return;
         }
-        if let EventKind::ChannelCreated { kind, history, open, .. } = event.kind {
-            (self.kind, self.history, self.open) = (kind, history, open);
+        debug_assert_eq!(event.seq, self.seq.next(), "seq is dense");
+        match event.kind {
+            EventKind::ChannelCreated { kind, history, open, .. } => {
+                (self.kind, self.history, self.open) = (kind, history, open);
+            }
+            EventKind::ChannelJoined { .. } | EventKind::ChannelLeft { .. } => self.kind = ChannelKind::Personal,
+            _ => {}
+        }
+        if let Some((user, role)) = event.kind.membership() {
+            let member = self.members.entry(user).or_insert(Member { role, since: event.seq });
+            if event.seq > member.since {
+                *member = Member { role, since: event.seq };
+            }
+            // Nothing up to this seq comes again, so who is gone need not be remembered.
+            if member.role.is_none() && member.since <= event.seq {
+                self.members.remove(&user);
+            }
         }
         self.seq = event.seq;
         self.ordinal = event.ordinal;
         self.members_version = event.members_version;
+    }
+
+    /// Bytes in memory, at most about: its place in a hash table at its emptiest, and half-full leaves of a B-tree.
+    fn bytes(&self) -> usize {
+        HEAD_BYTES + self.members.len().div_ceil(MEMBERS_PER_LEAF) * LEAF_BYTES
     }
 }
 
@@ -120,16 +140,21 @@ impl Head {
 pub struct DecideLimits {
     /// Members of a channel.
     pub members_max: usize,
-    /// Heads kept although the store has them. Above it, all that the store has are forgotten and loaded again when used.
-    pub heads_max: usize,
-    /// Bytes of remembered ids, [`crate::window::ID_BYTES`] each. At the bound new messages get `retry_later`; nothing is forgotten.
+    /// Bytes of heads kept although the store has them; above it those unused for longest go first and are loaded again when
+    /// used. At twice this, which takes a writer that is far behind, new messages get `retry_later`.
+    pub heads_bytes_max: usize,
+    /// Bytes of remembered ids, [`crate::window::ID_BYTES`] each. At the bound new messages get `retry_later`; nothing is
+    /// forgotten.
     pub window_bytes_max: usize,
 }
 
 impl Default for DecideLimits {
     fn default() -> Self {
         Self {
-            members_max: crate::limits::CHANNEL_MEMBERS_MAX, heads_max: crate::limits::HEADS_MAX, window_bytes_max: crate::limits::ONCE_WINDOW_BYTES_MAX }
+            members_max: CHANNEL_MEMBERS_MAX,
+            heads_bytes_max: HEADS_BYTES_MAX,
+            window_bytes_max: ONCE_WINDOW_BYTES_MAX,
+        }
     }
 }
 
@@ -146,10 +171,12 @@ pub struct StateMemory {
     pub bytes: usize,
 }
 
-/// What a head without members takes in memory, its table's slack included.
-const HEAD_BYTES: usize = 160;
-/// What a member of a head takes.
-const MEMBER_BYTES: usize = 48;
+/// What a head without members takes in memory, the slack of its table included.
+const HEAD_BYTES: usize = 256;
+/// A leaf of a head's B-tree of members.
+const LEAF_BYTES: usize = 384;
+/// Members in a leaf that is just full enough.
+const MEMBERS_PER_LEAF: usize = 6;
 
 /// The memory of one partition's owner: `decide` reads it, `evolve` moves it.
 #[derive(Clone, Debug)]
@@ -161,6 +188,8 @@ pub struct PartitionState {
     time: LogTime,
     last_id: MessageId,
     heads: HashMap<ChannelId, Held, FixedState>,
+    /// The sum of [`Head::bytes`].
+    heads_bytes: usize,
     window: Window,
 }
 
@@ -176,6 +205,13 @@ struct Held {
     used: LogTime,
 }
 
+impl Held {
+    /// Whether the store has all of it.
+    fn passed_by(&self, progress: u64) -> bool {
+        self.unlanded == 0 && self.offset < progress
+    }
+}
+
 impl PartitionState {
     /// Nothing known yet.
     pub fn new(partition: PartitionId, limits: DecideLimits) -> Self {
@@ -187,6 +223,7 @@ impl PartitionState {
             time: LogTime(0),
             last_id: MessageId(0),
             heads: HashMap::default(),
+            heads_bytes: 0,
             window: Window::default(),
         }
     }
@@ -209,25 +246,25 @@ impl PartitionState {
         self.heads.get(&channel).map(|held| &held.head)
     }
 
-    /// A head from the store; `None`: the store has no event of the channel.
+    /// A head from the store; `None`: the store has no event of the channel. Changes nothing if one is in memory, which is
+    /// never older. Between the reading of it and this, nothing of the channel may have been decided and forgotten again: keep
+    /// a channel's commands waiting while its head is read.
     pub fn insert_head(&mut self, channel: ChannelId, head: Option<Head>) {
-        let head = head.unwrap_or_else(Head::empty);
-        self.heads.insert(channel, Held { head, offset: 0, unlanded: 0, used: self.time });
+        let used = self.time;
+        let Entry::Vacant(place) = self.heads.entry(channel) else { return };
+        let mut head = head.unwrap_or_else(Head::empty);
+        let seq = head.seq;
+        head.members.retain(|_, member| member.role.is_some() || member.since > seq);
+        self.heads_bytes += head.bytes();
+        place.insert(Held { head, offset: 0, unlanded: 0, used });
     }
 
-    /// Moves past a valid outcome read at `offset`, during recovery. Idempotent by seq. The head must be inserted first if
-    /// the outcome has events.
+    /// Moves past a valid outcome read at `offset`, during recovery. Idempotent by seq. The head of its channel must be in
+    /// memory if the outcome has events, see [`PartitionState::has_head`]. Nothing here needs [`PartitionState::evict`] to
+    /// wait for the end of a long recovery.
     pub fn replay(&mut self, outcome: &Outcome, offset: u64) {
         self.time = self.time.max(outcome.time);
-        let Verdict::Accepted(events) = &outcome.verdict else { return };
-        if let Some(held) = self.heads.get_mut(&outcome.channel) {
-            for event in events {
-                held.head.evolve(event);
-            }
-            held.offset = held.offset.max(offset);
-            held.used = outcome.time;
-        }
-        self.remember(outcome, events, Some(offset));
+        self.apply(outcome, Some(offset));
     }
 
     /// Decides one command. Pure: the outcome follows from the state, the command, its position and its append time, and what
@@ -262,21 +299,14 @@ impl PartitionState {
 
     /// Moves past an own decision, which is not in the log yet.
     pub fn evolve(&mut self, outcome: &Outcome) {
-        debug_assert_eq!((outcome.epoch, outcome.n), (self.epoch, self.n.next()), "outcomes are evolved in the order they were decided");
+        debug_assert_eq!(
+            (outcome.epoch, outcome.n),
+            (self.epoch, self.n.next()),
+            "outcomes are evolved in the order they were decided"
+        );
         self.n = outcome.n;
         self.time = outcome.time;
-        let Verdict::Accepted(events) = &outcome.verdict else { return };
-        if let Some(held) = self.heads.get_mut(&outcome.channel) {
-            for event in events {
-                held.head.evolve(event);
-            }
-            held.unlanded += 1;
-            held.used = outcome.time;
-        }
-        if let Some(last) = events.last() {
-            self.last_id = self.last_id.max(last.message_id);
-        }
-        self.remember(outcome, events, None);
+        self.apply(outcome, None);
     }
 
     /// An own record was read back, valid, at its offset.
@@ -288,25 +318,58 @@ impl PartitionState {
             held.unlanded = held.unlanded.saturating_sub(1);
             held.offset = held.offset.max(offset);
         }
-        self.window.landed(outcome.time, offset);
+        self.window.landed(outcome.channel, outcome.sender, outcome.id, offset);
     }
 
     /// Forgets what the writer's progress (the offset below which all is in the store) has passed and nobody has used for the
-    /// length of the window: heads and ids. Above the limit of heads, also those in use. So a miss in the store is always
-    /// conclusive.
+    /// length of the window: heads and ids. Above the limit of heads, also those used since, the longest unused first. So a
+    /// miss in the store is always conclusive. Takes time in the number of heads: meant for each move of the progress.
     pub fn evict(&mut self, progress: u64) {
         let idle_since = self.time.minus_ms(ONCE_WINDOW_MS);
-        let crowded = self.heads.len() > self.limits.heads_max;
-        self.heads
-            .retain(|_, held| held.unlanded > 0 || held.offset >= progress || (held.used >= idle_since && !crowded));
+        self.forget_heads(|held| held.passed_by(progress) && held.used < idle_since);
+        if self.heads_bytes > self.limits.heads_bytes_max {
+            // Down to three quarters, so that the next few heads don't pay for another pass.
+            self.forget_unused(progress, self.limits.heads_bytes_max / 4 * 3);
+        }
         self.window.evict(self.time, progress);
     }
 
     /// How much is remembered.
     pub fn memory(&self) -> StateMemory {
-        let members = self.heads.values().map(|held| held.head.members.len()).sum();
-        let (ids, heads) = (self.window.len(), self.heads.len());
-        StateMemory { ids, heads, members, bytes: ids * ID_BYTES + heads * HEAD_BYTES + members * MEMBER_BYTES }
+        StateMemory {
+            ids: self.window.len(),
+            heads: self.heads.len(),
+            members: self.heads.values().map(|held| held.head.members.len()).sum(),
+            bytes: self.window.bytes() + self.heads_bytes,
+        }
+    }
+
+    fn forget_unused(&mut self, progress: u64, down_to: usize) {
+        let mut passed: Vec<(LogTime, ChannelId, usize)> = self
+            .heads
+            .iter()
+            .filter(|(_, held)| held.passed_by(progress))
+            .map(|(channel, held)| (held.used, *channel, held.head.bytes()))
+            .collect();
+        passed.sort_unstable();
+        for (_, channel, bytes) in passed {
+            if self.heads_bytes <= down_to {
+                return;
+            }
+            self.heads.remove(&channel);
+            self.heads_bytes -= bytes;
+        }
+    }
+
+    fn forget_heads(&mut self, goes: impl Fn(&Held) -> bool) {
+        let bytes = &mut self.heads_bytes;
+        self.heads.retain(|_, held| {
+            let goes = goes(held);
+            if goes {
+                *bytes -= held.head.bytes();
+            }
+            !goes
+        });
     }
 
     fn known(&self, command: &Command, time: LogTime, digest: u64, lookup: Lookup) -> IdKnown {
@@ -322,7 +385,8 @@ impl PartitionState {
             return IdKnown::Answer(Answer::Rejected(RejectCause::Clock));
         }
         // What the window may have forgotten, or what somebody says was sent before, the store must know or not know.
-        let may_be_forgotten = id_time.is_none_or(|id_time| id_time.plus_ms(ONCE_WINDOW_MS) < time.plus_ms(CLIENT_CLOCK_AHEAD_MS));
+        let may_be_forgotten =
+            id_time.is_none_or(|id_time| id_time.plus_ms(ONCE_WINDOW_MS) < time.plus_ms(CLIENT_CLOCK_AHEAD_MS));
         if !(derived || command.retry || may_be_forgotten) {
             return IdKnown::New;
         }
@@ -338,7 +402,9 @@ impl PartitionState {
             Ok(kinds) => kinds,
             Err(cause) => return Verdict::Answered(Answer::Rejected(cause)),
         };
-        if (self.window.len() + 1) * ID_BYTES > self.limits.window_bytes_max {
+        if (self.window.len() + 1) * ID_BYTES > self.limits.window_bytes_max
+            || self.heads_bytes > 2 * self.limits.heads_bytes_max
+        {
             return Verdict::Answered(Answer::RetryLater);
         }
         let mut last_id = self.last_id;
@@ -361,7 +427,11 @@ impl PartitionState {
         // A full millisecond moves T on with the ids, so T is never behind an id that was given.
         let time = match &verdict {
             Verdict::Accepted(events) => events.last().map_or(time, |last| {
-                if last.message_id.time() > MessageId::first_at(time, self.partition).time() { last.message_id.time() } else { time }
+                if last.message_id.time() > MessageId::first_at(time, self.partition).time() {
+                    last.message_id.time()
+                } else {
+                    time
+                }
             }),
             Verdict::Answered(_) => time,
         };
@@ -379,11 +449,25 @@ impl PartitionState {
         }
     }
 
-    fn remember(&mut self, outcome: &Outcome, events: &[Event], offset: Option<u64>) {
-        if let Some(first) = events.first() {
-            let known = Known { seq: first.seq, digest: outcome.digest };
-            self.window.insert(outcome.channel, outcome.sender, outcome.id, outcome.time, known, offset);
+    /// Takes the events into the head and the id into the window. `offset`: where the record stands; `None`: not known yet.
+    fn apply(&mut self, outcome: &Outcome, offset: Option<u64>) {
+        let Verdict::Accepted(events) = &outcome.verdict else { return };
+        // Going on without it would give out a seq twice.
+        let held = self.heads.get_mut(&outcome.channel).expect("the head of a channel with events is in memory");
+        let before = held.head.bytes();
+        for event in events {
+            held.head.evolve(event);
         }
+        self.heads_bytes = self.heads_bytes - before + held.head.bytes();
+        held.used = outcome.time;
+        match offset {
+            Some(offset) => held.offset = held.offset.max(offset),
+            None => held.unlanded += 1,
+        }
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        self.last_id = self.last_id.max(last.message_id);
+        let known = Known { seq: first.seq, digest: outcome.digest };
+        self.window.insert((outcome.channel, outcome.sender, outcome.id), outcome.time, known, offset);
     }
 }
 

@@ -210,11 +210,7 @@ impl MessageId {
         if fresh.0 > self.0 {
             return fresh;
         }
-        if self.0 & 0xfff < 0xfff {
-            Self(self.0 + 1)
-        } else {
-            Self::first_at(LogTime(self.time().0 + 1), partition)
-        }
+        if self.0 & 0xfff < 0xfff { Self(self.0 + 1) } else { Self::first_at(LogTime(self.time().0 + 1), partition) }
     }
 }
 

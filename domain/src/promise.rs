@@ -30,7 +30,16 @@ pub enum Promise {
 impl Promise {
     /// Every promise, in the order of design §1.
     pub const ALL: [Self; 10] = [
-        Self::Dur, Self::Once, Self::Ord, Self::Gap, Self::Tail, Self::Vis, Self::Fold, Self::Shed, Self::Poison, Self::Calm,
+        Self::Dur,
+        Self::Once,
+        Self::Ord,
+        Self::Gap,
+        Self::Tail,
+        Self::Vis,
+        Self::Fold,
+        Self::Shed,
+        Self::Poison,
+        Self::Calm,
     ];
 
     /// The promise's ID, as documents and metrics name it.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 /// The events of an allowed command, or why it is not.
 pub(crate) fn events(command: &Command, head: &Head, limits: &DecideLimits) -> Result<Vec<EventKind>, RejectCause> {
-    let actor = Actor { user: command.sender, head, limits };
+    let actor = Actor { user: command.sender, channel: command.channel, head, limits };
     match &command.body {
         CommandBody::Post { text } => actor.post(text),
         CommandBody::CreateChannel { kind, title, members, history, open } => {
@@ -21,29 +21,38 @@ pub(crate) fn events(command: &Command, head: &Head, limits: &DecideLimits) -> R
         CommandBody::RemoveMember { user } => actor.remove(*user),
         CommandBody::SetRole { user, role } => actor.set_role(*user, *role),
         CommandBody::ChannelJoined { channel, seq } => {
-            actor.own_personal(command.channel, EventKind::ChannelJoined { channel: *channel, seq: *seq })
+            actor.derived(EventKind::ChannelJoined { channel: *channel, seq: *seq })
         }
         CommandBody::ChannelLeft { channel, seq } => {
-            actor.own_personal(command.channel, EventKind::ChannelLeft { channel: *channel, seq: *seq })
+            actor.derived(EventKind::ChannelLeft { channel: *channel, seq: *seq })
         }
     }
 }
 
 struct Actor<'a> {
     user: UserId,
+    channel: ChannelId,
     head: &'a Head,
     limits: &'a DecideLimits,
 }
 
 impl Actor<'_> {
+    /// Personal channels exist without an event, and their person is the only member.
+    fn own_personal(&self) -> bool {
+        self.channel == ChannelId::personal(self.user)
+    }
+
     fn role(&self) -> Result<Role, RejectCause> {
+        if self.own_personal() {
+            return Ok(Role::Member);
+        }
         self.head.role_of(self.user).ok_or(RejectCause::NotMember)
     }
 
     /// The role, where it is at least `least` and the channel is one whose members change.
     fn manager(&self, least: Role) -> Result<Role, RejectCause> {
         let role = self.role()?;
-        if role < least || self.head.kind != ChannelKind::Group {
+        if role < least || self.head.kind != ChannelKind::Group || self.own_personal() {
             return Err(RejectCause::Forbidden);
         }
         Ok(role)
@@ -51,6 +60,9 @@ impl Actor<'_> {
 
     fn post(&self, text: &str) -> Result<Vec<EventKind>, RejectCause> {
         self.role()?;
+        if self.own_personal() {
+            return Err(RejectCause::Forbidden);
+        }
         if text.len() > MESSAGE_BODY_BYTES_MAX {
             return Err(RejectCause::BadBody);
         }
@@ -73,15 +85,15 @@ impl Actor<'_> {
             ChannelKind::Direct => {
                 others.len() == 1 && others.iter().all(|other| command.channel == ChannelId::direct(self.user, *other))
             }
-            ChannelKind::Personal => false,
+            ChannelKind::Personal => self.own_personal(),
         };
         if !own_id {
             return Err(RejectCause::NotMember);
         }
-        if self.head.exists() {
+        if self.head.exists() || kind == ChannelKind::Personal {
             return Err(RejectCause::AlreadyExists);
         }
-        if title.len() > TITLE_BYTES_MAX || (kind == ChannelKind::Direct && open) {
+        if title.len() > TITLE_BYTES_MAX || (kind == ChannelKind::Direct && (open || !title.is_empty())) {
             return Err(RejectCause::BadBody);
         }
         if others.len() + 1 > self.limits.members_max {
@@ -97,14 +109,16 @@ impl Actor<'_> {
     }
 
     fn join(&self) -> Result<Vec<EventKind>, RejectCause> {
-        if self.head.role_of(self.user).is_some() {
+        if self.role().is_ok() {
             return Err(RejectCause::AlreadyMember);
         }
         if !self.head.exists() || !self.head.open || self.head.kind != ChannelKind::Group {
             return Err(RejectCause::NotMember);
         }
         self.has_room(1)?;
-        Ok(vec![EventKind::MemberJoined { user: self.user, role: Role::Member }])
+        // The last member may leave; whoever comes next keeps the rule that people have an owner.
+        let role = if self.head.member_count() == 0 { Role::Owner } else { Role::Member };
+        Ok(vec![EventKind::MemberJoined { user: self.user, role }])
     }
 
     fn leave(&self) -> Result<Vec<EventKind>, RejectCause> {
@@ -147,11 +161,8 @@ impl Actor<'_> {
         Ok(vec![EventKind::RoleChanged { user, role }])
     }
 
-    fn own_personal(&self, channel: ChannelId, event: EventKind) -> Result<Vec<EventKind>, RejectCause> {
-        if channel != ChannelId::personal(self.user) {
-            return Err(RejectCause::NotMember);
-        }
-        Ok(vec![event])
+    fn derived(&self, event: EventKind) -> Result<Vec<EventKind>, RejectCause> {
+        if self.own_personal() { Ok(vec![event]) } else { Err(RejectCause::NotMember) }
     }
 
     fn has_room(&self, more: usize) -> Result<(), RejectCause> {

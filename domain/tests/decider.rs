@@ -3,8 +3,8 @@
 use domain::command::{ChannelKind, HistoryVisibility, Role};
 use domain::decide::DecideLimits;
 use domain::{
-    Answer, ChannelId, ChannelSeq, ClientMsgId, Command, CommandBody, CommandPosition, Decision, Epoch, LogCursor, LogTime, Lookup,
-    Outcome, PartitionId, PartitionState, RejectCause, TimelineRecord, UserId, Verdict,
+    Answer, ChannelId, ChannelSeq, ClientMsgId, Command, CommandBody, CommandPosition, Decision, Epoch, LogCursor,
+    LogTime, Lookup, Outcome, PartitionId, PartitionState, RejectCause, TimelineRecord, UserId, Verdict,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -45,19 +45,19 @@ impl Owner {
     }
 
     fn run(&mut self, sender: UserId, channel: ChannelId, id: ClientMsgId, body: CommandBody) -> Outcome {
-        self.run_with(Command { channel, sender, id, retry: false, reply: None, body }, Lookup::Missed)
+        self.run_with(&Command { channel, sender, id, retry: false, reply: None, body }, Lookup::Missed)
     }
 
-    fn run_with(&mut self, command: Command, lookup: Lookup) -> Outcome {
+    fn run_with(&mut self, command: &Command, lookup: Lookup) -> Outcome {
         let at = CommandPosition { incarnation: 1, offset: self.commands };
         self.commands += 1;
         if !self.state.has_head(command.channel) {
-            assert_eq!(self.state.decide(&command, at, LogTime(self.now), lookup), Decision::NeedsHead);
+            assert_eq!(self.state.decide(command, at, LogTime(self.now), lookup), Decision::NeedsHead);
             self.state.insert_head(command.channel, None);
         }
-        let mut decision = self.state.decide(&command, at, LogTime(self.now), Lookup::NotAsked);
+        let mut decision = self.state.decide(command, at, LogTime(self.now), Lookup::NotAsked);
         if decision == Decision::NeedsLookup {
-            decision = self.state.decide(&command, at, LogTime(self.now), lookup);
+            decision = self.state.decide(command, at, LogTime(self.now), lookup);
         }
         let Decision::Decided(outcome) = decision else { panic!("undecided: {decision:?}") };
         self.state.evolve(&outcome);
@@ -136,7 +136,7 @@ fn an_old_or_flagged_id_is_looked_up_and_a_found_one_is_a_repeat() {
     let found = Lookup::Found { seq: ChannelSeq(2), digest };
     for (id, retry) in [(id_at(START - 100_000, 1), false), (id_at(START, 2), true)] {
         let command = Command { channel, sender: user(1), id, retry, reply: None, body: post("x") };
-        let outcome = owner.run_with(command, found);
+        let outcome = owner.run_with(&command, found);
         assert_eq!(outcome.verdict, Verdict::Answered(Answer::Duplicate { seq: ChannelSeq(2) }));
     }
 }
@@ -153,27 +153,57 @@ fn a_full_window_answers_retry_later_and_heals_when_the_writer_has_passed() {
     owner.now += 200_000;
     assert_eq!(owner.ask(user(1), channel, post("x")), Err(Answer::RetryLater));
     owner.state.evict(0);
-    assert_eq!(owner.ask(user(1), channel, post("x")), Err(Answer::RetryLater), "the writer has not passed: nothing is forgotten");
+    assert_eq!(
+        owner.ask(user(1), channel, post("x")),
+        Err(Answer::RetryLater),
+        "the writer has not passed: nothing is forgotten"
+    );
     owner.state.evict(owner.cursor.offset);
     owner.state.insert_head(channel, None); // It left memory with the ids; what the store would say does not matter here.
     assert_eq!(owner.state.memory().ids, 0);
 }
+
+/// A command, and what becomes of it by who asks: owner, admin, member, somebody who has left, a stranger.
+type Row = (&'static str, fn() -> CommandBody, [Result<(), RejectCause>; 5]);
 
 #[test]
 fn who_may_do_what() {
     use RejectCause::{AlreadyMember, Forbidden, LastOwner, NoSuchMember, NotMember};
     let (boss, admin, member, gone, stranger) = (user(1), user(2), user(3), user(4), user(5));
     let missing = ChannelId(Uuid::from_u128(99));
-    type Ask = fn() -> CommandBody;
-    let rows: [(&str, Ask, [Result<(), RejectCause>; 5]); 8] = [
+    let rows: [Row; 8] = [
         ("post", || post("x"), [Ok(()), Ok(()), Ok(()), Err(NotMember), Err(NotMember)]),
-        ("join a closed group", || CommandBody::Join, [Err(AlreadyMember), Err(AlreadyMember), Err(AlreadyMember), Err(NotMember), Err(NotMember)]),
+        (
+            "join a closed group",
+            || CommandBody::Join,
+            [Err(AlreadyMember), Err(AlreadyMember), Err(AlreadyMember), Err(NotMember), Err(NotMember)],
+        ),
         ("leave", || CommandBody::Leave, [Err(LastOwner), Ok(()), Ok(()), Err(NotMember), Err(NotMember)]),
-        ("add", || CommandBody::AddMembers { users: vec![user(9)] }, [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)]),
-        ("add a member", || CommandBody::AddMembers { users: vec![user(3)] }, [Err(AlreadyMember), Err(AlreadyMember), Err(Forbidden), Err(NotMember), Err(NotMember)]),
-        ("remove a member", || CommandBody::RemoveMember { user: user(6) }, [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)]),
-        ("remove nobody", || CommandBody::RemoveMember { user: user(8) }, [Err(NoSuchMember), Err(NoSuchMember), Err(Forbidden), Err(NotMember), Err(NotMember)]),
-        ("give a role", || CommandBody::SetRole { user: user(6), role: Role::Admin }, [Ok(()), Err(Forbidden), Err(Forbidden), Err(NotMember), Err(NotMember)]),
+        (
+            "add",
+            || CommandBody::AddMembers { users: vec![user(9)] },
+            [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)],
+        ),
+        (
+            "add a member",
+            || CommandBody::AddMembers { users: vec![user(3)] },
+            [Err(AlreadyMember), Err(AlreadyMember), Err(Forbidden), Err(NotMember), Err(NotMember)],
+        ),
+        (
+            "remove a member",
+            || CommandBody::RemoveMember { user: user(6) },
+            [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)],
+        ),
+        (
+            "remove nobody",
+            || CommandBody::RemoveMember { user: user(8) },
+            [Err(NoSuchMember), Err(NoSuchMember), Err(Forbidden), Err(NotMember), Err(NotMember)],
+        ),
+        (
+            "give a role",
+            || CommandBody::SetRole { user: user(6), role: Role::Admin },
+            [Ok(()), Err(Forbidden), Err(Forbidden), Err(NotMember), Err(NotMember)],
+        ),
     ];
     for (what, body, expected) in rows {
         for (who, expected) in [boss, admin, member, gone, stranger].into_iter().zip(expected) {
