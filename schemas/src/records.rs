@@ -256,6 +256,28 @@ pub fn decode_timeline(value: &[u8]) -> Result<TimelineRecord, DecodeError> {
     }
 }
 
+/// Where a record of `chat.messages` stands in its owner's order: all that its owner needs to know its own again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimelinePosition {
+    /// A claim of this epoch.
+    Claim(Epoch),
+    /// An outcome.
+    Outcome(Epoch, OwnerSeq),
+}
+
+/// `chat.messages`: reads the position only, which every schema has in front. The rest may still be unreadable.
+pub fn peek_timeline(value: &[u8]) -> Result<TimelinePosition, DecodeError> {
+    let (id, datum) = avro::split(value)?;
+    let mut r = Reader::new("the position of a record", datum);
+    match id {
+        registry::OWNERSHIP_TAKEN => Ok(TimelinePosition::Claim(Epoch(r.position("epoch")?))),
+        registry::EVENTS_DECIDED | registry::COMMAND_ANSWERED => {
+            Ok(TimelinePosition::Outcome(Epoch(r.position("epoch")?), OwnerSeq(r.position("n")?)))
+        }
+        other => Err(DecodeError::unexpected(other, "a record of chat.messages")),
+    }
+}
+
 /// The id of an outcome's record, told to outsiders for deduplication: UUIDv5 of the channel and (epoch, n).
 pub fn event_id(channel: ChannelId, epoch: Epoch, n: OwnerSeq) -> Uuid {
     let mut name = [0; 16];

@@ -82,8 +82,9 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// A create of 10,000 members is split into commands of at most this; a post is far below it.
-const TIMELINE_RECORD_BYTES_MAX: usize = 512 * 1024;
+/// The largest record of `chat.commands` and `chat.messages`. A create of more members than fit is split into commands; a post is
+/// far below it.
+pub const TIMELINE_RECORD_BYTES_MAX: usize = 512 * 1024;
 /// A delivery holds a timeline record and the recipients of one process.
 const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
 const SMALL_RECORD_BYTES_MAX: usize = 64 * 1024;

@@ -50,6 +50,21 @@ fn every_record_is_what_apache_avro_reads_and_writes_byte_for_byte() {
 }
 
 #[test]
+fn the_position_of_a_timeline_record_is_in_front() {
+    use schemas::records::{TimelinePosition, encode_timeline, peek_timeline};
+    runner(1_000)
+        .run(&arbitrary::timeline(), |record| {
+            let position = match &record {
+                domain::TimelineRecord::Claim { epoch, .. } => TimelinePosition::Claim(*epoch),
+                domain::TimelineRecord::Outcome(outcome) => TimelinePosition::Outcome(outcome.epoch, outcome.n),
+            };
+            prop_assert_eq!(peek_timeline(&encode_timeline(&record)), Ok(position));
+            Ok(())
+        })
+        .expect("every record");
+}
+
+#[test]
 fn truncated_records_are_refused() {
     runner(500)
         .run(&any_record(), |record| {

@@ -12,14 +12,15 @@ use bytes::Bytes;
 use domain::decide::StateMemory;
 use domain::{
     Answer, ChannelId, CommandPosition, Decision, Epoch, LogCursor, LogTime, Lookup, Outcome, OwnerSeq, PartitionId,
-    PartitionState, TimelineRecord, Verdict,
+    PartitionState, RejectCause, TimelineRecord, Verdict,
 };
 use eventlog::{Append, LogOffset, PartitionReader, Record, RecordBatch, SharedLog, StoredRecord, Topic, TopicPartition};
 use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge};
 use runtime::Shutdown;
 use runtime::health::Component;
-use schemas::records::{decode_command, decode_timeline, encode_timeline};
+use schemas::topics::TIMELINE_RECORD_BYTES_MAX;
+use schemas::records::{TimelinePosition, decode_command, encode_timeline, peek_timeline};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use store::ProgressCursor;
@@ -179,9 +180,13 @@ struct Owner<'a> {
     unlanded_bytes: usize,
     /// For each append that is under way, its last n and when it was made.
     appended: VecDeque<(OwnerSeq, Instant)>,
+    /// The last n that the log took.
+    appended_to: OwnerSeq,
 
     tail: Box<dyn PartitionReader>,
     landed: OwnerSeq,
+    /// Behind the last own record that was read back.
+    landed_to: LogOffset,
     progress: u64,
     asking_progress: Option<BoxFuture<'static, Result<Vec<ProgressCursor>, store::Error>>>,
     meters: Meters,
@@ -221,7 +226,9 @@ impl<'a> Owner<'a> {
             unlanded: VecDeque::new(),
             unlanded_bytes: 0,
             appended: VecDeque::new(),
+            appended_to: OwnerSeq(0),
             landed: OwnerSeq(0),
+            landed_to: owned.tail,
             progress: owned.progress,
             asking_progress: None,
             meters: Meters::new(partition),
@@ -342,22 +349,32 @@ impl<'a> Owner<'a> {
         Ok(())
     }
 
-    /// From here the outcome is part of the state, and on its way into the log.
-    fn decided(&mut self, outcome: Outcome) -> Result<(), StepDown> {
+    /// From here the outcome is part of the state, and on its way into the log. One that no record can hold is refused here, for
+    /// how much a record takes is not `decide`'s to know.
+    fn decided(&mut self, mut outcome: Outcome) -> Result<(), StepDown> {
+        let key = timeline::topics::key_of(&outcome.channel.0);
+        let mut record = TimelineRecord::Outcome(outcome);
+        let mut value = encode_timeline(&record);
+        if key.len() + value.len() > TIMELINE_RECORD_BYTES_MAX
+            && let TimelineRecord::Outcome(too_large) = &mut record
+        {
+            too_large.verdict = Verdict::Answered(Answer::Rejected(RejectCause::BadBody));
+            value = encode_timeline(&record);
+        }
+        outcome = match record {
+            TimelineRecord::Outcome(outcome) => outcome,
+            TimelineRecord::Claim { .. } => return Ok(()),
+        };
         self.state.evolve(&outcome);
         self.meters.decided(&outcome.verdict);
-        let key = timeline::topics::key_of(&outcome.channel.0);
-        let record = TimelineRecord::Outcome(outcome);
-        let value = encode_timeline(&record);
-        let TimelineRecord::Outcome(outcome) = record else { return Ok(()) };
         let bytes = value.len();
+        if self.out.len() >= APPEND_RECORDS_MAX || self.out_bytes + bytes > APPEND_BYTES_MAX {
+            self.append()?;
+        }
         self.out.push(Record::new(key, value));
         self.out_bytes += bytes;
         self.unlanded.push_back(Unlanded { outcome, bytes });
         self.unlanded_bytes += bytes;
-        if self.out.len() >= APPEND_RECORDS_MAX || self.out_bytes >= APPEND_BYTES_MAX {
-            self.append()?;
-        }
         Ok(())
     }
 
@@ -366,13 +383,15 @@ impl<'a> Owner<'a> {
         if self.out.is_empty() || self.append_again.is_some() {
             return Ok(());
         }
-        let Some(last) = self.unlanded.back().map(|unlanded| unlanded.outcome.n) else { return Ok(()) };
+        let records = std::mem::take(&mut self.out);
+        let last = OwnerSeq(self.appended_to.0 + records.len() as u64);
         let now = Instant::now();
-        match self.shared.deps.log.append(&self.messages, std::mem::take(&mut self.out)) {
+        match self.shared.deps.log.append(&self.messages, records) {
             Ok(append) => {
                 self.out_bytes = 0;
                 self.appends.push_back(append);
                 self.appended.push_back((last, now));
+                self.appended_to = last;
             }
             Err(refused) if refused.error.is_retryable() => {
                 self.out = refused.records;
@@ -390,16 +409,12 @@ impl<'a> Owner<'a> {
         for stored in batch.iter() {
             let offset = stored.offset;
             let value = stored.record.value.as_deref().unwrap_or_default();
-            match decode_timeline(value) {
-                Ok(TimelineRecord::Outcome(outcome)) if outcome.epoch == self.epoch => {
-                    self.own_read_back(outcome.n, offset)?;
-                }
-                Ok(TimelineRecord::Claim { epoch, .. }) if epoch > self.epoch => {
-                    return Err(StepDown::HigherEpoch(epoch));
-                }
-                Ok(TimelineRecord::Outcome(outcome)) if outcome.epoch > self.epoch => {
+            match peek_timeline(value) {
+                Ok(TimelinePosition::Outcome(epoch, n)) if epoch == self.epoch => self.own_read_back(n, offset)?,
+                Ok(TimelinePosition::Claim(epoch)) if epoch > self.epoch => return Err(StepDown::HigherEpoch(epoch)),
+                Ok(TimelinePosition::Outcome(epoch, _)) if epoch > self.epoch => {
                     self.meters.void_unclaimed.increment(1);
-                    tracing::error!(partition = %self.partition, %offset, epoch = outcome.epoch.0, "a record without a claim; void");
+                    tracing::error!(partition = %self.partition, %offset, epoch = epoch.0, "a record without a claim; void");
                 }
                 Ok(_) => self.meters.void.increment(1),
                 Err(error) if error.is_foreign() => self.meters.foreign.increment(1),
@@ -420,6 +435,7 @@ impl<'a> Owner<'a> {
         self.unlanded_bytes -= unlanded.bytes;
         self.state.landed(&unlanded.outcome, offset.0);
         self.landed = n;
+        self.landed_to = offset.next();
         while self.appended.front().is_some_and(|(last, _)| *last <= n) {
             self.appended.pop_front();
         }
@@ -479,10 +495,12 @@ impl<'a> Owner<'a> {
         if self.appended.front().is_some_and(|(_, at)| at.elapsed() > LANDED_WITHIN) {
             return Err(StepDown::Late);
         }
-        if self.asking_progress.is_none() {
+        // An idle partition whose records are all in the store asks nothing.
+        if self.asking_progress.is_none() && self.progress < self.landed_to.0 {
             let (projections, partition) = (Arc::clone(&self.shared.deps.projections), self.partition);
             self.asking_progress = Some(Box::pin(async move { projections.progress(partition).await }));
         }
+        self.state.evict(self.progress);
         self.meters.state(self.state.memory(), self.parking.len(), self.unlanded.len());
         Ok(())
     }

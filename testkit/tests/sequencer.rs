@@ -437,6 +437,21 @@ async fn a_full_queue_of_the_log_loses_nothing_and_keeps_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outcome_that_no_record_can_hold_is_refused_and_the_partition_moves_on() {
+    let mut world = World::new(19).await;
+    world.limits.members_max = 50_000;
+    let owner = world.sequencer("one");
+    let number = |i: u32| domain::UserId(uuid::Uuid::from_u128(u128::from(i)));
+    let people = |count| (1..=count).map(number).collect::<Vec<_>>();
+    world.send(&world.create(1, &people(40_000)));
+    world.send(&world.create(2, &people(domain::limits::CHANNEL_MEMBERS_CEILING as u32)));
+    let outcomes = world.decided(2).await;
+    assert_eq!(outcomes.iter().map(told).collect::<Vec<_>>(), [Told::Rejected(RejectCause::BadBody), Told::Seq(1)]);
+    world.check().await;
+    owner.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_without_a_claim_and_foreign_ones_change_nothing() {
     let world = World::new(16).await;
     let owner = world.sequencer("one");

@@ -284,7 +284,8 @@ impl PartitionReader for Reader {
                     let topics = self.log.topics();
                     let state = topics.get(&self.from.topic).ok_or_else(|| unknown(&self.from.topic))?;
                     let records = &state.partitions[self.from.partition as usize].records;
-                    records.iter().filter(|stored| stored.offset >= self.position).take(1_000).cloned().collect()
+                    let first = records.partition_point(|stored| stored.offset < self.position);
+                    records[first..].iter().take(1_000).cloned().collect()
                 };
                 if let Some(last) = records.last() {
                     self.position = last.offset.next();
