@@ -251,9 +251,12 @@ fn greet(addresses: &[String], data: &std::path::Path) {
         println!("Hubbub is ready at {address}");
     }
     let url = addresses.first().map_or("", String::as_str);
+    // As it was started: after `make run` nobody has it on the path.
+    let program = std::env::args().next().unwrap_or_else(|| "hubbub".to_owned());
     println!("Its data is in {}. Talk from two other terminals:", data.display());
-    println!("  hubbub chat --url {url} --user alice --sign-up");
-    println!("  hubbub chat --url {url} --user bob --sign-up");
+    for name in ["alice", "bob"] {
+        println!("  {program} chat --url {url} --user {name} --sign-up");
+    }
 }
 
 /// The door closes first; what is in hand gets its outcome; then the rest ends.
