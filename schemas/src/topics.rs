@@ -82,11 +82,11 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// The largest record of `chat.commands` and `chat.messages`. A create of more members than fit is split into commands; a post is
+/// The largest record of `chat.commands` and `chat.messages`: a create of the most members that can be configured fits; a post is
 /// far below it.
-pub const TIMELINE_RECORD_BYTES_MAX: usize = 512 * 1024;
+pub const TIMELINE_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// A delivery holds a timeline record and the recipients of one process.
-const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
+const DELIVERY_BYTES_MAX: usize = 2 * 1024 * 1024;
 const SMALL_RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// Every topic. `chat.gateway.` stands for the family of single processes' topics.
