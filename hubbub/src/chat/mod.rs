@@ -25,6 +25,8 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_millis(250);
 /// How long the end of a script waits for the last acks.
 const LAST_ACKS_WAIT: Duration = Duration::from_secs(30);
+/// How long the end waits for the server to see it.
+const HANG_UP_WAIT: Duration = Duration::from_secs(1);
 /// How often others are told that one is typing, ms.
 const TYPING_EVERY_MS: u64 = 3_000;
 
@@ -46,14 +48,15 @@ pub(crate) async fn run(flags: ChatFlags) -> Result<()> {
     let signed_in = sign_in(&api, &flags, &mut terminal).await?;
     let api = api.with_token(signed_in.access_token.clone());
     let (tasks, shutdown, entropy) = (Tasks::new(), Shutdown::new(), Entropy::from_os());
-    let heard = link::start(api.authority(), entropy.clone(), &tasks, shutdown.clone());
+    let mut heard = link::start(api.authority(), entropy.clone(), &tasks, shutdown.clone());
     let talk = Talk::new(signed_in.access_token, signed_in.user.id.clone(), entropy);
     terminal.show(&format!("Signed in as {}. /help lists the commands.", signed_in.user.username));
     let me = signed_in.user.id.clone();
     let names = BTreeMap::from([(me.clone(), signed_in.user.display_name)]);
     let mut chat =
         Chat { api, talk, terminal, names, me, channels: Vec::new(), say: None, typing_told_ms: 0, was_down: false };
-    let ended = chat.run(heard, flags.channel).await;
+    let ended = chat.run(&mut heard, flags.channel).await;
+    chat.hang_up(&mut heard).await;
     shutdown.begin();
     tasks.finish(Duration::from_secs(1)).await;
     ended
@@ -105,7 +108,7 @@ struct Chat {
 }
 
 impl Chat {
-    async fn run(&mut self, mut heard: mpsc::Receiver<Heard>, channel: Option<String>) -> Result<()> {
+    async fn run(&mut self, heard: &mut mpsc::Receiver<Heard>, channel: Option<String>) -> Result<()> {
         self.load_channels().await?;
         match channel {
             Some(wanted) => self.open(&wanted).await?,
@@ -148,6 +151,15 @@ impl Chat {
                 }
             }
         }
+    }
+
+    /// Closes the socket in form: the server need not find out by itself.
+    async fn hang_up(&mut self, heard: &mut mpsc::Receiver<Heard>) {
+        if self.say.take().is_none() {
+            return;
+        }
+        let closed = async { while heard.recv().await.is_some_and(|told| !matches!(told, Heard::Down(..))) {} };
+        tokio::time::timeout(HANG_UP_WAIT, closed).await.ok();
     }
 
     async fn hear(&mut self, told: Heard) -> Result<()> {
