@@ -142,7 +142,8 @@ impl Terminal {
 
     fn draw(&self, above: &str) -> io::Result<()> {
         let Self::Keys { written, prompt, hidden, .. } = self else { return Ok(()) };
-        let columns = size().map_or(80, |(columns, _)| usize::from(columns));
+        // Some terminals say 0.
+        let columns = size().ok().map(|(columns, _)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(80);
         let written = if *hidden { "" } else { written.as_str() };
         // Of a long line one sees its end.
         let room = columns.saturating_sub(prompt.chars().count() + 1);
