@@ -2,5 +2,6 @@
 
 pub mod auditor;
 pub mod client;
+pub mod cluster;
 pub mod sim;
 pub mod truth;
