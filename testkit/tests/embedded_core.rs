@@ -1,5 +1,7 @@
 //! The sequencer and the writer over the embedded log and store, with crashes and restarts on the same directory.
 
+#![allow(clippy::unwrap_used, reason = "test code: a panic is a finding")]
+
 use domain::command::{ChannelKind, HistoryVisibility};
 use domain::decide::DecideLimits;
 use domain::{ChannelId, ClientMsgId, Command, CommandBody, EventKind, UserId};
@@ -11,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{SequencerReads, SharedStore};
+use store::SharedStore;
 use store_embedded::EmbeddedStore;
 use testkit::truth::Truth;
 use timeline::{Commands, Topology};
