@@ -130,3 +130,30 @@ async fn a_crowd_over_two_gateways_sees_one_order() {
     cluster.audit(clients).await.unwrap();
     assert_eq!(cluster.stop().await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_retries_at_once_over_several_gateways_are_one_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(&Setup { gateways: 3, ..Setup::new(directory.path()) }).await.unwrap();
+    let ann = cluster.person("ann").await.unwrap();
+    let room = cluster.group(&ann, &[]).await.unwrap();
+    let devices: Vec<_> = (0..30).map(|number| cluster.client(&ann, &format!("device-{number}"), Start::Beginning)).collect();
+    for device in &devices {
+        device.until(testkit::client::ClientCore::is_online).await;
+    }
+    let id = devices[0].new_id();
+    for device in &devices {
+        device.post_as(room, id, "once").await;
+    }
+    for device in &devices {
+        assert_eq!(device.end_of(id).await, Some(SendEnd::Acked(ChannelSeq(3))));
+    }
+    let other = cluster.client(&ann, "liar", Start::Beginning);
+    other.until(testkit::client::ClientCore::is_online).await;
+    other.post_as(room, id, "twice").await;
+    // The original is the ack of its id on every device, so only the wire tells of the conflict: nothing else was written.
+    assert!(other.end_of(id).await.is_some());
+    let truth = cluster.truth().await.unwrap();
+    assert_eq!(truth.channels[&room].head(), ChannelSeq(3));
+    assert_eq!(cluster.stop().await, 0);
+}
