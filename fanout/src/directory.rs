@@ -87,11 +87,6 @@ impl Directory {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far the sessions are folded, as one number that rises with every record.
-    pub(crate) fn sessions_read(&self) -> u64 {
-        self.sessions.iter().map(|(_, reached)| *reached.borrow()).sum()
-    }
-
     /// Waits until `chat.sessions` is folded to the end that it has now: only then may anybody be judged offline.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
         for (source, reached) in &self.sessions {

@@ -153,15 +153,9 @@ impl Worker {
         routing.load_members(&due).await?;
         let audiences = routing.audiences(&due);
 
-        let read_before = self.directory.sessions_read();
-        let (mut deliveries, somebody_absent) = self.address(&due, &audiences);
-        if somebody_absent {
-            // Nobody is judged absent before the sessions are read to the end that they have now.
-            self.directory.catch_up().await?;
-            if self.directory.sessions_read() != read_before {
-                deliveries = self.address(&due, &audiences).0;
-            }
-        }
+        // Nobody is judged absent, nor a device of theirs, before the sessions are read to the end that they have now.
+        self.directory.catch_up().await?;
+        let deliveries = self.address(&due, &audiences);
         let batch = routing.pending.push(cursor.clone());
         for ((process, epoch), records) in deliveries {
             let inbox = self.directory.table().process(process).inbox.clone();
@@ -180,25 +174,21 @@ impl Worker {
         Ok(())
     }
 
-    /// The deliveries of a batch by process, and whether somebody has no connection.
-    fn address(&self, due: &[(&Read, &Outcome)], audiences: &[Vec<UserId>]) -> (Deliveries, bool) {
+    /// The deliveries of a batch by process.
+    fn address(&self, due: &[(&Read, &Outcome)], audiences: &[Vec<UserId>]) -> Deliveries {
         let table = self.directory.table();
         let mut deliveries = Deliveries::new();
-        let mut somebody_absent = false;
         let mut processes: Vec<(ProcessIndex, u64, Vec<UserId>)> = Vec::new();
         for ((read, outcome), audience) in due.iter().zip(audiences) {
             processes.clear();
             for user in audience {
-                let mut absent = true;
                 for (process, epoch) in table.whereabouts(*user) {
-                    absent = false;
                     match processes.iter_mut().find(|entry| entry.0 == process && entry.1 == epoch) {
                         Some((_, _, users)) if users.last() == Some(user) => {}
                         Some((_, _, users)) => users.push(*user),
                         None => processes.push((process, epoch, vec![*user])),
                     }
                 }
-                somebody_absent |= absent;
             }
             let waiting = outcome.reply.as_ref().and_then(|reply| table.find(&reply.process));
             if let Some(process) = waiting
@@ -219,7 +209,7 @@ impl Worker {
                 deliveries.entry((process, process_epoch)).or_default().push(record);
             }
         }
-        (deliveries, somebody_absent)
+        deliveries
     }
 
     /// Appends to a process's topic in order; waits while its queue is full. A topic that is gone has no reader to miss it.

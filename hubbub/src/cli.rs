@@ -104,6 +104,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         config: ConfigFlags,
     },
+    /// Cut a damaged log to what is intact, keeping what was cut aside; the store's folds are then made anew from it.
+    #[command(after_help = "Only after the start has named damage, and after a copy of the directory.\n\n\
+        Example:\n  hubbub repair --data ./data")]
+    Repair {
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
     /// For operators.
     #[command(subcommand)]
     Admin(AdminCommand),

@@ -39,6 +39,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             tools::restore(&directory, &settings.data.dir)?;
             done(say(&format!("{} is ready: start hubbub", settings.data.dir.display())))
         }
+        Command::Repair { config } => {
+            let told = tools::repair(&config.settings()?.data.dir)?;
+            done(told.iter().try_for_each(|line| say(line)))
+        }
         Command::Admin(AdminCommand::Provision { users, tokens, config }) => {
             done(provision(&config.settings()?, users, &tokens))
         }

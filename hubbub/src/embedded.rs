@@ -30,7 +30,7 @@ pub(crate) async fn open(data: &Path, settings: &Settings, clock: &SharedClock) 
     let (directory, clock) = (data.to_owned(), clock.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let (log, report) = EmbeddedLog::open(&directory.join(LOG), eventlog_embedded::Options::new(clock))
-            .context("opening the log; if it is damaged, `hubbub restore` brings back a backup")?;
+            .context("opening the log")?;
         for torn in report.torn {
             tracing::warn!(
                 file = %torn.file.display(),

@@ -82,7 +82,7 @@ pub enum Error {
     /// The commands log has no longer what was decided. Going on would take new commands for old ones.
     #[error(
         "chat.commands/{partition} ends at incarnation {} offset {}, but commands up to incarnation {} offset {} are decided: the \
-         topic was recreated or restored without a new incarnation. Recreate it with `hubbub repair commands`",
+         topic was recreated or restored without a new incarnation. Restore log and store from one backup",
         end.incarnation, end.offset, low.incarnation, low.offset
     )]
     CommandsBelowLow {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 /// What a person does about damage.
-pub(crate) const REPAIR: &str = "nothing was changed; `hubbub repair --data-dir …` keeps what is intact and saves the rest aside";
+pub(crate) const REPAIR: &str = "nothing was changed; `hubbub repair --data …` keeps what is intact and saves the rest aside";
 
 /// An error of the disk: full heals when there is room again.
 pub(crate) fn disk_error(context: impl Into<String>, error: io::Error) -> Error {

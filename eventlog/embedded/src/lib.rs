@@ -17,7 +17,7 @@ mod segment;
 mod stream;
 mod topic;
 
-pub use stream::TornTail;
+pub use stream::{Cut, TornTail};
 
 use catalog::Catalog;
 use disk::{RealDisk, SharedDisk};
@@ -187,6 +187,19 @@ impl EmbeddedLog {
             Err(Error::new(ErrorKind::UnknownTopic, format!("there is no partition {of}")))
         }
     }
+}
+
+/// Cuts every topic's log where its last segment is damaged, so that it opens again with what is intact. What was cut may hold
+/// acknowledged records: it is saved beside the segment, and told. Nothing must have the log open.
+pub fn repair(dir: &Path, options: &Options) -> Result<Vec<Cut>, Error> {
+    let disk: SharedDisk = Arc::new(RealDisk);
+    let _lock = lock(dir)?;
+    let mut cuts = Vec::new();
+    for (topic, entry) in Catalog::open(&*disk, dir)?.durable() {
+        let shape = topic::shape(&disk, dir, &topic, &entry, options);
+        cuts.extend(stream::cut_damage(&shape, stream::keeps_all(entry.spec.cleanup))?);
+    }
+    Ok(cuts)
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {

@@ -4,7 +4,7 @@
 //! housekeeping see of it. Nothing enters the view before the sync that covers it.
 
 use crate::disk::{DiskFile, SharedDisk, read_all};
-use crate::files::{Checkpoint, damaged, disk_error};
+use crate::files::{CHECKPOINT, Checkpoint, damaged, disk_error};
 use crate::frame::{self, FrameHeader, Place};
 use crate::limits::{COMPACT_AFTER_SEGMENTS, FRAME_RECORDS_BYTES_MAX, FRAME_RECORDS_MAX, INDEXES_MAX, READ_BYTES, TOMBSTONE_KEPT};
 use crate::segment::{self, End, Index, Segment, SegmentHeader, Walk};
@@ -427,6 +427,46 @@ fn scan(file: &dyn DiskFile, segment: &Segment, known: u64) -> Result<Scanned, S
     }
     found.torn = (used > 0).then_some((used as u64, records));
     Ok(found)
+}
+
+/// Cuts the last segment where it is damaged: the bytes from there on are saved beside it and zeroed, and the checkpoint no
+/// longer speaks of them. `None`: nothing is damaged there.
+pub(crate) fn cut_damage(shape: &Shape, keeps_all: bool) -> Result<Option<Cut>, Error> {
+    let failed = |path: &Path, error| disk_error(format!("repair {}", path.display()), error);
+    let disk = &*shape.disk;
+    let (_, known) = Checkpoint::open(disk, &shape.dir).map_err(|error| failed(&shape.dir, error))?;
+    let Some(last) = find_segments(shape, keeps_all)?.pop() else { return Ok(None) };
+    let file = disk.open(&last.path).map_err(|error| failed(&last.path, error))?;
+    let at = match scan(&*file, &last, known) {
+        Ok(_) => return Ok(None),
+        Err(ScanProblem::Damaged { at, .. }) => at,
+        Err(problem) => return Err(problem.into_error(&last.path)),
+    };
+    let cut = read_all(&*file).map_err(|error| failed(&last.path, error))?.split_off(at as usize);
+    let used = cut.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let saved = last.path.with_extension(format!("cut-at-{at}"));
+    let aside = disk.create(&saved).map_err(|error| failed(&saved, error))?;
+    // Safe aside first, only then taken away.
+    let kept = aside.write_at(&cut[..used], 0).and_then(|()| aside.sync_data()).and_then(|()| disk.sync_dir(&shape.dir));
+    kept.map_err(|error| failed(&saved, error))?;
+    let taken = zero(&*file, at, used as u64).and_then(|()| file.sync_data());
+    taken.map_err(|error| failed(&last.path, error))?;
+    let checkpoint = shape.dir.join(CHECKPOINT);
+    disk.remove_file(&checkpoint).and_then(|()| disk.sync_dir(&shape.dir)).map_err(|error| failed(&checkpoint, error))?;
+    Ok(Some(Cut { file: last.path, position: at, bytes: used as u64, saved }))
+}
+
+/// What a repair took out of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment file.
+    pub file: PathBuf,
+    /// Where it was cut.
+    pub position: u64,
+    /// How many bytes were taken out: the damage and all behind it.
+    pub bytes: u64,
+    /// Where they are now.
+    pub saved: PathBuf,
 }
 
 /// What readers and housekeeping see of a stream.

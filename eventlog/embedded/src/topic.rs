@@ -201,16 +201,8 @@ impl TopicState {
         entry: Entry,
         options: &Options,
     ) -> Result<(Self, Option<TornTail>), Error> {
-        let dir = dir.join(topic.as_str());
-        disk.create_dir_all(&dir).map_err(|error| disk_error(format!("make {}", dir.display()), error))?;
-        let shape = Shape {
-            disk: Arc::clone(disk),
-            dir,
-            seed: entry.incarnation,
-            partitions: entry.spec.partitions,
-            segment_bytes_first: options.segment_bytes_first,
-            segment_bytes_max: options.segment_bytes_max,
-        };
+        let shape = shape(disk, dir, topic, &entry, options);
+        disk.create_dir_all(&shape.dir).map_err(|error| disk_error(format!("make {}", shape.dir.display()), error))?;
         let (stream, torn) = Stream::open(shape, keeps_all(entry.spec.cleanup))?;
         let starts = stream.view().starts();
         let partitions: Arc<[Partition]> = (0..entry.spec.partitions)
@@ -418,6 +410,18 @@ impl TopicState {
             files::copy_start(disk, &path, &name, bytes).map_err(failed)?;
         }
         disk.sync_dir(&to).map_err(|error| disk_error(format!("sync {}", to.display()), error))
+    }
+}
+
+/// What a durable topic's stream is made of.
+pub(crate) fn shape(disk: &SharedDisk, dir: &Path, topic: &Topic, entry: &Entry, options: &Options) -> Shape {
+    Shape {
+        disk: Arc::clone(disk),
+        dir: dir.join(topic.as_str()),
+        seed: entry.incarnation,
+        partitions: entry.spec.partitions,
+        segment_bytes_first: options.segment_bytes_first,
+        segment_bytes_max: options.segment_bytes_max,
     }
 }
 

@@ -113,12 +113,18 @@ async fn a_torn_tail_is_dropped_and_reported_and_damage_before_it_refused() {
     let error = EmbeddedLog::open(dir.path(), options()).expect_err("damaged");
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains("hubbub repair"), "{error}");
+    let cuts = eventlog_embedded::repair(dir.path(), &options()).expect("repaired");
+    assert_eq!(cuts.len(), 1);
+    assert_eq!(std::fs::metadata(&cuts[0].saved).expect("saved aside").len(), cuts[0].bytes);
+    let (log, _) = open(dir.path());
+    assert_eq!(read_all(&log, &spec.topic, 0).await, numbered(0..9), "what is intact is kept");
+    assert_eq!(append(&log, &spec.topic, 0, ["on".to_owned()]).await, LogOffset(9));
 }
 
 #[tokio::test]
 async fn a_waiting_reader_wakes_and_a_dropped_wait_loses_nothing() {
     let dir = tempfile::tempdir().expect("dir");
-    for spec in [timeline(), spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_secs(60), bytes_max: 1 << 20 })] {
+    for spec in [timeline(), spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_mins(1), bytes_max: 1 << 20 })] {
         let (log, _) = open(dir.path());
         log.create_topic(&spec).await.expect("topic");
         let mut reader = log.read(&spec.topic.partition(2), LogOffset(0)).await.expect("reader");
@@ -132,7 +138,7 @@ async fn a_waiting_reader_wakes_and_a_dropped_wait_loses_nothing() {
 #[tokio::test]
 async fn an_in_memory_topic_drops_the_oldest_above_its_bound_and_starts_anew_with_a_new_incarnation() {
     let dir = tempfile::tempdir().expect("dir");
-    let spec = spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_secs(60), bytes_max: 10_000 });
+    let spec = spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_mins(1), bytes_max: 10_000 });
     let (log, _) = open(dir.path());
     let first = log.create_topic(&spec).await.expect("topic").incarnation;
     for n in 0..200 {

@@ -5,6 +5,7 @@ mod backup;
 mod moment;
 mod provision;
 mod record_json;
+mod repair;
 mod tail;
 
 use crate::doctor::DATA_FORMAT;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub(crate) use backup::restore;
+pub(crate) use repair::repair;
 pub(crate) use tail::as_text;
 
 /// Lines of an answer that wait for whoever reads them; a slow reader slows the tool, nothing else.
