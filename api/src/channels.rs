@@ -130,12 +130,20 @@ pub(crate) async fn remove(
 }
 
 /// `GET /channels/{id}/members`
-pub(crate) async fn members(State(shared): State<Arc<Shared>>, Person(me): Person, At(id): At<String>) -> Answer<Json<Vec<MemberView>>> {
+pub(crate) async fn members(
+    State(shared): State<Arc<Shared>>,
+    Person(me): Person,
+    At(id): At<String>,
+) -> Answer<Json<Vec<MemberView>>> {
     let channel = channel(&id)?;
     let rows = shared.deps.memberships.members_of(channel).await?;
     let current = rows.iter().filter(|row| row.left.is_none());
     let views: Vec<MemberView> = current
-        .map(|row| MemberView { user: row.user.to_string(), role: role_name(row.role).to_owned(), joined_seq: row.joined.0 })
+        .map(|row| MemberView {
+            user: row.user.to_string(),
+            role: role_name(row.role).to_owned(),
+            joined_seq: row.joined.0,
+        })
         .collect();
     let mine = rows.iter().any(|row| row.user == me && row.left.is_none());
     if mine { Ok(Json(views)) } else { Err(Code::NotMember.into()) }
@@ -163,8 +171,10 @@ pub(crate) async fn messages(
         limit: window.limit.unwrap_or(PAGE_EVENTS_MAX).clamp(1, PAGE_EVENTS_MAX),
         newest_first: window.first.is_none(),
     };
-    let page = page_for(&*shared.deps.timelines, &*shared.deps.memberships, me, &query).await?.ok_or(Code::NotMember)?;
-    let show = |row: &store::StoredEvent| EventFrame::new(row.channel, row.sender, row.client_msg_id, row.time, &row.event);
+    let page =
+        page_for(&*shared.deps.timelines, &*shared.deps.memberships, me, &query).await?.ok_or(Code::NotMember)?;
+    let show =
+        |row: &store::StoredEvent| EventFrame::new(row.channel, row.sender, row.client_msg_id, row.time, &row.event);
     Ok(Json(HistoryPage { events: page.events().map(show).collect(), first: page.first.0, last: page.last.0 }))
 }
 
@@ -183,7 +193,13 @@ impl From<Undecided> for Refused {
     }
 }
 
-async fn decide(shared: &Shared, sender: UserId, channel: ChannelId, id: ClientMsgId, body: CommandBody) -> Result<Decided, Undecided> {
+async fn decide(
+    shared: &Shared,
+    sender: UserId,
+    channel: ChannelId,
+    id: ClientMsgId,
+    body: CommandBody,
+) -> Result<Decided, Undecided> {
     let asker = shared.asker().map_err(Undecided::Refused)?;
     let command = Command { channel, sender, id, retry: false, reply: None, body };
     let told = asker.ask(command, OUTCOME_WITHIN).await.map_err(|error| Undecided::Refused(error.into()))?;

@@ -28,7 +28,10 @@ impl Passwords {
     /// Whether somebody may choose it.
     pub(crate) fn check(password: &str) -> Answer<()> {
         if password.chars().count() < PASSWORD_CHARS_MIN {
-            return Err(Refused::new(Code::BadBody, format!("a password has at least {PASSWORD_CHARS_MIN} characters")));
+            return Err(Refused::new(
+                Code::BadBody,
+                format!("a password has at least {PASSWORD_CHARS_MIN} characters"),
+            ));
         }
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(Refused::new(Code::BadBody, format!("a password has at most {PASSWORD_BYTES_MAX} bytes")));
@@ -56,7 +59,8 @@ impl Passwords {
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
             let parsed = PasswordHash::new(&hash);
-            let right = parsed.is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok());
+            let right =
+                parsed.is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok());
             right && known
         })
         .await
@@ -92,7 +96,8 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_sign_ins_is_told_to_come_again() {
         let passwords = Passwords::new(Entropy::from_seed(1));
-        let held: Vec<_> = (0..HASHES_MAX + HASHES_WAITING_MAX).map(|_| passwords.waiting.try_acquire().unwrap()).collect();
+        let held: Vec<_> =
+            (0..HASHES_MAX + HASHES_WAITING_MAX).map(|_| passwords.waiting.try_acquire().unwrap()).collect();
         assert_eq!(passwords.hash("correct horse".into()).await.unwrap_err().code(), Code::RetryLater);
         drop(held);
         assert!(passwords.hash("correct horse".into()).await.is_ok());

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use store::{Account, NewAccount, SignIn};
 
 /// `POST /accounts`
-pub(crate) async fn sign_up(State(shared): State<Arc<Shared>>, Body(asked): Body<SignUp>) -> Answer<(StatusCode, Json<SignedIn>)> {
+pub(crate) async fn sign_up(
+    State(shared): State<Arc<Shared>>,
+    Body(asked): Body<SignUp>,
+) -> Answer<(StatusCode, Json<SignedIn>)> {
     check_username(&asked.username)?;
     let display_name = asked.display_name.unwrap_or_else(|| asked.username.clone());
     check_display_name(&display_name)?;
@@ -41,7 +44,10 @@ pub(crate) async fn sign_up(State(shared): State<Arc<Shared>>, Body(asked): Body
 }
 
 /// `POST /sessions`
-pub(crate) async fn sign_in(State(shared): State<Arc<Shared>>, Body(asked): Body<SignInRequest>) -> Answer<(StatusCode, Json<SignedIn>)> {
+pub(crate) async fn sign_in(
+    State(shared): State<Arc<Shared>>,
+    Body(asked): Body<SignInRequest>,
+) -> Answer<(StatusCode, Json<SignedIn>)> {
     let account = shared.deps.accounts.account_by_name(&asked.username).await?;
     let hash = match &account {
         Some(account) => shared.deps.accounts.password_hash(account.user).await?,
@@ -56,13 +62,15 @@ pub(crate) async fn sign_in(State(shared): State<Arc<Shared>>, Body(asked): Body
 
 async fn signed_in(shared: &Shared, account: Account) -> Answer<SignedIn> {
     let now = shared.deps.clock.now_ms();
-    let sign_in = SignIn { id: shared.deps.entropy.uuid_v7(now), user: account.user, created_ms: now, revoked_ms: None };
+    let sign_in =
+        SignIn { id: shared.deps.entropy.uuid_v7(now), user: account.user, created_ms: now, revoked_ms: None };
     shared.deps.accounts.record_sign_in(&sign_in).await?;
     let expires_in = shared.config.token_seconds;
-    let access_token = shared.deps.signer.issue(account.user.to_string(), sign_in.id.to_string(), expires_in).map_err(|error| {
-        tracing::error!(%error, "a token can't be signed");
-        Refused::from(Code::Internal)
-    })?;
+    let access_token =
+        shared.deps.signer.issue(account.user.to_string(), sign_in.id.to_string(), expires_in).map_err(|error| {
+            tracing::error!(%error, "a token can't be signed");
+            Refused::from(Code::Internal)
+        })?;
     Ok(SignedIn { user: view(account), access_token, expires_in })
 }
 
@@ -93,7 +101,11 @@ pub(crate) struct Wanted {
 }
 
 /// `GET /users?username=` or `?id=`
-pub(crate) async fn find(State(shared): State<Arc<Shared>>, _: Person, Asked(wanted): Asked<Wanted>) -> Answer<Json<UserView>> {
+pub(crate) async fn find(
+    State(shared): State<Arc<Shared>>,
+    _: Person,
+    Asked(wanted): Asked<Wanted>,
+) -> Answer<Json<UserView>> {
     let found = match (wanted.username, wanted.id) {
         (Some(name), None) => shared.deps.accounts.account_by_name(&name).await?,
         (None, Some(id)) => shared.deps.accounts.account(user(&id)?).await?,
@@ -104,8 +116,11 @@ pub(crate) async fn find(State(shared): State<Arc<Shared>>, _: Person, Asked(wan
 
 /// `chat.users`: the profile, whole. The account is the record; a profile that the log does not take is told with the next change.
 async fn publish(shared: &Shared, account: &Account) {
-    let profile =
-        ProfileRecord { user: account.user, username: account.username.clone(), display_name: account.display_name.clone() };
+    let profile = ProfileRecord {
+        user: account.user,
+        username: account.username.clone(),
+        display_name: account.display_name.clone(),
+    };
     let partition = shared.config.topology.partition_of_id(&account.user.0);
     let to = Topic::new(schemas::topics::USERS).partition(u32::from(partition.0));
     let record = Record::new(timeline::topics::key_of(&account.user.0), encode_profile(&profile));
@@ -138,7 +153,9 @@ fn check_username(name: &str) -> Answer<()> {
 
 fn check_display_name(name: &str) -> Answer<()> {
     if name.trim().is_empty() || name.len() > DISPLAY_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        let rule = format!("a display name has 1 to {DISPLAY_NAME_BYTES_MAX} bytes, something visible and no control characters");
+        let rule = format!(
+            "a display name has 1 to {DISPLAY_NAME_BYTES_MAX} bytes, something visible and no control characters"
+        );
         return Err(Refused::new(Code::BadBody, rule));
     }
     Ok(())

@@ -63,7 +63,10 @@ impl From<AskError> for Refused {
             AskError::Busy => Code::RetryLater.into(),
             AskError::TimedOut(_) => Self::new(
                 Code::TimedOut,
-                format!("no outcome within {} s; it may have happened: send it again with the same client_msg_id", OUTCOME_WITHIN.as_secs()),
+                format!(
+                    "no outcome within {} s; it may have happened: send it again with the same client_msg_id",
+                    OUTCOME_WITHIN.as_secs()
+                ),
             ),
         }
     }

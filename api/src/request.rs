@@ -22,8 +22,10 @@ impl FromRequestParts<Arc<Shared>> for Person {
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
         let header = parts.headers.get(AUTHORIZATION).ok_or(Code::Unauthenticated)?;
         let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| Refused::new(Code::Unauthenticated, "the header is `Authorization: Bearer <token>`"))?;
-        let claims = shared.verifier.verify(token).map_err(|error| Refused::new(Code::Unauthenticated, error.to_string()))?;
+        let token = token
+            .ok_or_else(|| Refused::new(Code::Unauthenticated, "the header is `Authorization: Bearer <token>`"))?;
+        let claims =
+            shared.verifier.verify(token).map_err(|error| Refused::new(Code::Unauthenticated, error.to_string()))?;
         let user = claims.sub.parse().map_err(|_| Refused::from(Code::Unauthenticated))?;
         Ok(Self(user))
     }

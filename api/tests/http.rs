@@ -6,8 +6,8 @@ use axum::Router;
 use axum::body::Body;
 use domain::{ChannelId, UserId};
 use eventlog::{
-    Append, AppendError, AppendTime, Appended, Bounds, Error, EventLog, LogOffset, Membership, PartitionReader, Record, Topic,
-    TopicDescription, TopicPartition, TopicSpec,
+    Append, AppendError, AppendTime, Appended, Bounds, Error, EventLog, LogOffset, Membership, PartitionReader, Record,
+    Topic, TopicDescription, TopicPartition, TopicSpec,
 };
 use futures_util::future::BoxFuture;
 use http::{Method, Request, StatusCode};
@@ -20,7 +20,8 @@ use schemas::records::decode_profile;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use store::{
-    Account, Accounts, ChannelSummary, ErrorKind, MemberRow, MembershipRow, Memberships, NewAccount, Page, PageQuery, SignIn, Timelines,
+    Account, Accounts, ChannelSummary, ErrorKind, MemberRow, MembershipRow, Memberships, NewAccount, Page, PageQuery,
+    SignIn, Timelines,
 };
 use timeline::{ProcessConfig, Topology};
 use tower::ServiceExt;
@@ -48,7 +49,11 @@ impl EventLog for Log {
         Ok(Box::pin(async { Ok(Appended { first: LogOffset(0), time: AppendTime(0) }) }))
     }
 
-    fn read<'a>(&'a self, _: &'a TopicPartition, _: LogOffset) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
+    fn read<'a>(
+        &'a self,
+        _: &'a TopicPartition,
+        _: LogOffset,
+    ) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
         unreachable!("nothing here runs")
     }
 
@@ -300,7 +305,13 @@ async fn every_refusal_is_a_problem_document() {
             r#"{"kind":"group","members":["018f0000-0000-7000-8000-000000000009"]}"#.into(),
             Code::NotFound,
         ),
-        (Method::POST, "/channels".into(), token, json!({"kind": "group", "title": "x".repeat(300)}).to_string(), Code::BadBody),
+        (
+            Method::POST,
+            "/channels".into(),
+            token,
+            json!({"kind": "group", "title": "x".repeat(300)}).to_string(),
+            Code::BadBody,
+        ),
         // The own topic is not open: changes wait, reads are served.
         (Method::POST, "/channels".into(), token, r#"{"kind":"group"}"#.into(), Code::RetryLater),
         (Method::GET, format!("{room}/members"), token, String::new(), Code::NotMember),

@@ -28,7 +28,8 @@ fn derived_id(time: LogTime, cause: MessageId) -> ClientMsgId {
     let cause = cause.0.to_be_bytes();
     // A UUIDv7 overwrites the upper 4 bits of its first random byte and the upper 2 of its third; the cause's upper byte
     // stands in the lower bits of the first two, its other seven bytes behind the third.
-    let random = [cause[0] >> 4, cause[0] & 0x0f, 0, cause[1], cause[2], cause[3], cause[4], cause[5], cause[6], cause[7]];
+    let random =
+        [cause[0] >> 4, cause[0] & 0x0f, 0, cause[1], cause[2], cause[3], cause[4], cause[5], cause[6], cause[7]];
     ClientMsgId(uuid::Builder::from_unix_timestamp_millis(time.0, &random).into_uuid())
 }
 

@@ -95,7 +95,13 @@ impl Directory {
         Ok(())
     }
 
-    async fn fold(self: Arc<Self>, source: TopicPartition, position: watch::Sender<u64>, mut backoff: Backoff, shutdown: Shutdown) {
+    async fn fold(
+        self: Arc<Self>,
+        source: TopicPartition,
+        position: watch::Sender<u64>,
+        mut backoff: Backoff,
+        shutdown: Shutdown,
+    ) {
         loop {
             match shutdown.or_until(self.fold_from(&source, &position)).await {
                 None => return,
@@ -110,7 +116,11 @@ impl Directory {
         }
     }
 
-    async fn fold_from(&self, source: &TopicPartition, position: &watch::Sender<u64>) -> Result<std::convert::Infallible, Error> {
+    async fn fold_from(
+        &self,
+        source: &TopicPartition,
+        position: &watch::Sender<u64>,
+    ) -> Result<std::convert::Infallible, Error> {
         let start = LogOffset(*position.borrow());
         let mut reader = self.log.read(source, start).await?;
         loop {

@@ -132,9 +132,18 @@ mod tests {
 
     fn event(seq: u64, who: u8, inside: bool) -> Event {
         let user = user(who);
-        let kind =
-            if inside { EventKind::MemberJoined { user, role: Role::Member } } else { EventKind::MemberLeft { user, removed: true } };
-        Event { seq: ChannelSeq(seq), ordinal: Ordinal(0), message_id: MessageId(seq), members_version: ChannelSeq(seq), kind }
+        let kind = if inside {
+            EventKind::MemberJoined { user, role: Role::Member }
+        } else {
+            EventKind::MemberLeft { user, removed: true }
+        };
+        Event {
+            seq: ChannelSeq(seq),
+            ordinal: Ordinal(0),
+            message_id: MessageId(seq),
+            members_version: ChannelSeq(seq),
+            kind,
+        }
     }
 
     /// What the store has after the first `count` changes.

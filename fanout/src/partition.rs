@@ -1,11 +1,15 @@
 //! One partition: reads judged events, finds who sees them, and appends one delivery per record and process.
 
 use crate::directory::{Directory, ProcessIndex};
-use crate::limits::{COMMIT_INTERVAL, DERIVED_ASKED_MAX, DERIVED_WAITING_MAX, LOADS_AT_ONCE_MAX, SIGNALS_PER_BATCH_MAX};
+use crate::limits::{
+    COMMIT_INTERVAL, DERIVED_ASKED_MAX, DERIVED_WAITING_MAX, LOADS_AT_ONCE_MAX, SIGNALS_PER_BATCH_MAX,
+};
 use crate::members::Members;
 use crate::pending::Pending;
 use crate::{Deps, derived};
-use domain::{ChannelId, ChannelSeq, Command, EventKind, LogCursor, Outcome, PartitionId, TimelineRecord, UserId, Verdict};
+use domain::{
+    ChannelId, ChannelSeq, Command, EventKind, LogCursor, Outcome, PartitionId, TimelineRecord, UserId, Verdict,
+};
 use eventlog::{Append, Appended, Bounds, ErrorKind, PartitionReader, Record, RecordBatch, Topic, TopicPartition};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
@@ -163,7 +167,8 @@ impl Worker {
         }
         for (_, outcome) in &due {
             if let Verdict::Accepted(events) = &outcome.verdict {
-                let commands = events.iter().filter_map(|event| derived::command_for(outcome.channel, outcome.time, event));
+                let commands =
+                    events.iter().filter_map(|event| derived::command_for(outcome.channel, outcome.time, event));
                 for command in commands {
                     routing.pending.expect(batch);
                     routing.derived_waiting.push_back((batch, command));
@@ -345,7 +350,8 @@ impl Routing {
 
     /// Remembers where an append lands: at once if it has landed already (embedded), else when it does.
     fn track(&mut self, append: Append, count: u64, batch: u64, process: ProcessIndex, epoch: u64) -> Result<(), Stop> {
-        let mut landing = append.map(move |landed| (batch, process, epoch, landed.map(|appended| (appended, count)))).boxed();
+        let mut landing =
+            append.map(move |landed| (batch, process, epoch, landed.map(|appended| (appended, count)))).boxed();
         self.pending.expect(batch);
         if let Some((_, _, _, landed)) = (&mut landing).now_or_never() {
             return self.landed(batch, process, epoch, landed);
@@ -396,4 +402,3 @@ async fn ask_until_answered(asker: Asker, command: Command, batch: u64) -> u64 {
 fn is_personal(kind: &EventKind) -> bool {
     matches!(kind, EventKind::ChannelJoined { .. } | EventKind::ChannelLeft { .. })
 }
-

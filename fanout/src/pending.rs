@@ -68,7 +68,10 @@ impl Pending {
         let mut resolved = None;
         while let Some(batch) = self.batches.front() {
             let done = batch.outstanding == 0
-                && batch.delivered.iter().all(|(process, epoch, last)| table.process(*process).has_resolved(*epoch, *last));
+                && batch
+                    .delivered
+                    .iter()
+                    .all(|(process, epoch, last)| table.process(*process).has_resolved(*epoch, *last));
             if !done {
                 break;
             }

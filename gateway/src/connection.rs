@@ -7,8 +7,8 @@ use crate::frame::{SharedFrame, append, error, shown};
 use crate::handshake::{Identity, identify};
 use crate::hub::Hub;
 use crate::limits::{
-    FIRST_DIGEST_S, FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, HEARTBEAT_MS, HELD_FRAMES_MAX, HISTORY_REQUESTS_MAX, REFUSALS_IN_A_ROW_MAX,
-    SEND_BURST_S, TYPING_INTERVAL_MS, WRITE_BYTES_MAX,
+    FIRST_DIGEST_S, FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, HEARTBEAT_MS, HELD_FRAMES_MAX, HISTORY_REQUESTS_MAX,
+    REFUSALS_IN_A_ROW_MAX, SEND_BURST_S, TYPING_INTERVAL_MS, WRITE_BYTES_MAX,
 };
 use crate::link::{Link, Orders};
 use crate::sessions;
@@ -277,7 +277,12 @@ impl Connection {
             match read {
                 Ok(Message::Text(text)) => self.text(&text, cx),
                 Ok(Message::Binary(_)) => self.refused(
-                    Refusal { code: Code::Malformed, message: "frames are text".into(), client_msg_id: None, request: None },
+                    Refusal {
+                        code: Code::Malformed,
+                        message: "frames are text".into(),
+                        client_msg_id: None,
+                        request: None,
+                    },
                     cx,
                 ),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
@@ -325,7 +330,9 @@ impl Connection {
         };
         let user = session.user;
         match frame {
-            Received::Send { channel, client_msg_id, body, retry } => self.send(user, channel, client_msg_id, body, retry),
+            Received::Send { channel, client_msg_id, body, retry } => {
+                self.send(user, channel, client_msg_id, body, retry)
+            }
             Received::History { channel, request, first, last, limit } => {
                 if self.asked.len() >= HISTORY_REQUESTS_MAX {
                     self.say(&ServerFrame::Error {
@@ -360,7 +367,14 @@ impl Connection {
             return self.close(refusal.code, "nothing of what you send is a frame", cx);
         }
         let Refusal { code, message, client_msg_id, request } = refusal;
-        self.say(&ServerFrame::Error { code, message, client_msg_id, request, retry_after_ms: None, server_time: None });
+        self.say(&ServerFrame::Error {
+            code,
+            message,
+            client_msg_id,
+            request,
+            retry_after_ms: None,
+            server_time: None,
+        });
     }
 
     fn hello(
@@ -376,7 +390,9 @@ impl Connection {
         }
         let Identity { user, expires_at } = match (identity, token) {
             (Some(identity), _) => identity,
-            (None, None) => return self.close(Code::Unauthenticated, "`hello` has no token, and no header had one", cx),
+            (None, None) => {
+                return self.close(Code::Unauthenticated, "`hello` has no token, and no header had one", cx);
+            }
             (None, Some(token)) => match identify(&self.hub, &token) {
                 Ok(identity) => identity,
                 Err(problem) => return self.close(Code::Unauthenticated, &problem, cx),
@@ -576,7 +592,8 @@ impl Connection {
                 self.socket.queue().extend_from_slice(&frame.wire);
             }
         }
-        if let Some(catch_up) = self.catch_up.take_if(|catch_up| catch_up.plan.as_ref().is_some_and(|plan| plan.to_read.is_empty()))
+        if let Some(catch_up) =
+            self.catch_up.take_if(|catch_up| catch_up.plan.as_ref().is_some_and(|plan| plan.to_read.is_empty()))
             && let Some(plan) = catch_up.plan
         {
             self.say(&ServerFrame::CaughtUp { heads: named(&plan.heads) });

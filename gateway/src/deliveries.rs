@@ -29,12 +29,22 @@ pub(crate) async fn run(hub: Arc<Hub>, mut mailbox: Mailbox, shutdown: Shutdown)
             MailboxEvent::Deliveries { deliveries, end } => {
                 for (_, delivery) in deliveries {
                     match delivery {
-                        Delivery::Outcome { recipients, reply, record, partition, offset, .. } => match decode_timeline(&record) {
-                            Ok(TimelineRecord::Outcome(outcome)) => deliver(&hub, &outcome, &recipients, reply.as_ref(), &mut wakes),
-                            Ok(TimelineRecord::Claim { .. }) => tracing::warn!(partition, offset, "a claim was delivered, passed over"),
-                            Err(error) => tracing::error!(partition, offset, %error, "a delivered outcome can't be decoded; digests reveal it"),
-                        },
-                        Delivery::Signal { recipients, signal, .. } => signalled(&hub, &signal, &recipients, &mut wakes),
+                        Delivery::Outcome { recipients, reply, record, partition, offset, .. } => {
+                            match decode_timeline(&record) {
+                                Ok(TimelineRecord::Outcome(outcome)) => {
+                                    deliver(&hub, &outcome, &recipients, reply.as_ref(), &mut wakes)
+                                }
+                                Ok(TimelineRecord::Claim { .. }) => {
+                                    tracing::warn!(partition, offset, "a claim was delivered, passed over")
+                                }
+                                Err(error) => {
+                                    tracing::error!(partition, offset, %error, "a delivered outcome can't be decoded; digests reveal it")
+                                }
+                            }
+                        }
+                        Delivery::Signal { recipients, signal, .. } => {
+                            signalled(&hub, &signal, &recipients, &mut wakes)
+                        }
                     }
                 }
                 wakes.wake();
@@ -68,9 +78,8 @@ impl Wakes {
 
 fn deliver(hub: &Hub, outcome: &Outcome, recipients: &[UserId], reply: Option<&ReplyAddress>, wakes: &mut Wakes) {
     // The connection that asked, if it is still here and still theirs.
-    let asker = reply
-        .and_then(|reply| hub.link(reply.connection))
-        .filter(|link| link.user.get() == Some(&outcome.sender));
+    let asker =
+        reply.and_then(|reply| hub.link(reply.connection)).filter(|link| link.user.get() == Some(&outcome.sender));
     match &outcome.verdict {
         Verdict::Accepted(events) => {
             let frames: Vec<SharedFrame> = events.iter().map(|event| Frame::of_event(outcome, event)).collect();
@@ -104,7 +113,9 @@ fn answered(outcome: &Outcome, answer: Answer) -> ServerFrame {
         let Answer::Duplicate { seq } = answer else { unreachable!("only a duplicate is good news") };
         return ServerFrame::Ack { channel: outcome.channel.to_string(), client_msg_id, seq: seq.0 };
     };
-    let ServerFrame::Error { code, message, .. } = error(code, code.sentence()) else { unreachable!("made as an error") };
+    let ServerFrame::Error { code, message, .. } = error(code, code.sentence()) else {
+        unreachable!("made as an error")
+    };
     ServerFrame::Error {
         code,
         message,
@@ -117,7 +128,8 @@ fn answered(outcome: &Outcome, answer: Answer) -> ServerFrame {
 
 fn signalled(hub: &Hub, signal: &Signal, recipients: &[UserId], wakes: &mut Wakes) {
     let SignalKind::Typing = signal.kind;
-    let frame = Frame::control(&ServerFrame::Typing { channel: signal.channel.to_string(), user: signal.user.to_string() });
+    let frame =
+        Frame::control(&ServerFrame::Typing { channel: signal.channel.to_string(), user: signal.user.to_string() });
     for user in recipients.iter().filter(|user| **user != signal.user) {
         hub.with_links_of(*user, |link| wakes.push(link, std::slice::from_ref(&frame)));
     }

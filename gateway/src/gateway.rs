@@ -2,7 +2,9 @@
 
 use crate::connection::Connection;
 use crate::hub::Hub;
-use crate::limits::{CONNECTIONS_MAX, DRAIN_S, FLUSH_S, GOAWAY_SPREAD_MS_PER_THOUSAND, SENDS_PER_SECOND_MAX, SESSIONS_PER_PERSON_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, DRAIN_S, FLUSH_S, GOAWAY_SPREAD_MS_PER_THOUSAND, SENDS_PER_SECOND_MAX, SESSIONS_PER_PERSON_MAX,
+};
 use crate::socket::{Duplex, Socket, Stream};
 use crate::{deliveries, handshake, sessions, sweep};
 use bytes::Bytes;

@@ -7,7 +7,10 @@ use crate::link::Link;
 use crate::socket::{Socket, Stream};
 use bytes::Bytes;
 use domain::UserId;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -65,9 +68,14 @@ fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)>
     }
     let key = websocket_key(headers)?;
     if let Some(query) = request.uri().query()
-        && query.split('&').any(|part| ["token", "access_token", "bearer"].contains(&part.split('=').next().unwrap_or_default()))
+        && query
+            .split('&')
+            .any(|part| ["token", "access_token", "bearer"].contains(&part.split('=').next().unwrap_or_default()))
     {
-        return Err((Code::Unauthenticated, "a token in an address ends up in logs: send it in `hello` or in a header".into()));
+        return Err((
+            Code::Unauthenticated,
+            "a token in an address ends up in logs: send it in `hello` or in a header".into(),
+        ));
     }
     if let Some(origin) = headers.get(ORIGIN)
         && !hub.config.origins.allow(origin, headers.get(HOST))
@@ -78,7 +86,8 @@ fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)>
         None => None,
         Some(value) => {
             let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-            let token = token.ok_or_else(|| (Code::Unauthenticated, "the header is `Authorization: Bearer <token>`".to_owned()))?;
+            let token = token
+                .ok_or_else(|| (Code::Unauthenticated, "the header is `Authorization: Bearer <token>`".to_owned()))?;
             Some(identify(hub, token).map_err(|problem| (Code::Unauthenticated, problem))?)
         }
     };
@@ -89,7 +98,9 @@ fn admit<B>(hub: &Hub, request: &Request<B>) -> Result<Admitted, (Code, String)>
         return Err((Code::GoAway, Code::GoAway.sentence().into()));
     }
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
-    let link = hub.admit().ok_or_else(|| (Code::TooManySessions, "this server has as many connections as it takes".to_owned()))?;
+    let link = hub
+        .admit()
+        .ok_or_else(|| (Code::TooManySessions, "this server has as many connections as it takes".to_owned()))?;
     Ok((link, accept, identity))
 }
 

@@ -80,11 +80,16 @@ impl Hub {
     /// Takes a place for a connection, if there is one.
     pub(crate) fn admit(&self) -> Option<Arc<Link>> {
         let most = self.config.connections_max;
-        let taken = self.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < most).then_some(count + 1));
+        let taken = self
+            .connections
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < most).then_some(count + 1));
         let count = taken.ok()? + 1;
         self.process().set_connections(count);
         metrics::gauge!("hubbub_gateway_connections").set(f64::from(count));
-        let link = Arc::new(Link::new(self.next_connection.fetch_add(1, Ordering::Relaxed), self.tick.load(Ordering::Relaxed)));
+        let link = Arc::new(Link::new(
+            self.next_connection.fetch_add(1, Ordering::Relaxed),
+            self.tick.load(Ordering::Relaxed),
+        ));
         lock(self.shard_of_link(link.connection)).insert(link.connection, Arc::clone(&link));
         Some(link)
     }

@@ -61,7 +61,12 @@ fn partition(hub: &Hub, user: UserId) -> TopicPartition {
 }
 
 /// Ends the sessions that earlier lives of this process left open: their sockets died with it.
-pub(crate) async fn close_left_open(log: &SharedLog, hub: &Hub, process: &Process, shutdown: &Shutdown) -> Result<(), Error> {
+pub(crate) async fn close_left_open(
+    log: &SharedLog,
+    hub: &Hub,
+    process: &Process,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     for partition in hub.config.topology.partitions_of(schemas::topics::SESSIONS) {
         let bounds = log.bounds(&partition).await?;
         let mut reader = log.read(&partition, bounds.start).await?;
@@ -70,7 +75,8 @@ pub(crate) async fn close_left_open(log: &SharedLog, hub: &Hub, process: &Proces
             let Some(batch) = shutdown.or_until(reader.next()).await else { return Ok(()) };
             for stored in batch?.iter() {
                 let key = &stored.record.key;
-                let ours = parse_session_key(key).is_some_and(|(_, _, id, epoch, _)| *id == *process.id() && epoch < process.epoch());
+                let ours = parse_session_key(key)
+                    .is_some_and(|(_, _, id, epoch, _)| *id == *process.id() && epoch < process.epoch());
                 if ours && stored.record.value.is_some() {
                     left_open.insert(key.clone());
                 } else {

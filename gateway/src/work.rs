@@ -95,7 +95,8 @@ pub(crate) fn plan(hub: Arc<Hub>, user: UserId, cursors: BTreeMap<ChannelId, Cur
 async fn compare(hub: &Hub, user: UserId, cursors: &BTreeMap<ChannelId, CursorFrame>) -> Result<Plan, Error> {
     let generation = hub.config.generation;
     // A cursor of another generation says nothing about this log.
-    let cursor_of = |channel| cursors.get(&channel).filter(|cursor| cursor.generation == generation).map(|cursor| cursor.seq);
+    let cursor_of =
+        |channel| cursors.get(&channel).filter(|cursor| cursor.generation == generation).map(|cursor| cursor.seq);
     let personal = ChannelId::personal(user);
     let mut channels = vec![Known { channel: personal, cursor: cursor_of(personal), left: None }];
     for row in hub.deps.memberships.channels_of(user).await? {
@@ -130,7 +131,8 @@ async fn compare(hub: &Hub, user: UserId, cursors: &BTreeMap<ChannelId, CursorFr
 pub(crate) fn part(hub: Arc<Hub>, user: UserId, channel: ChannelId, first: ChannelSeq) -> Work {
     Box::pin(async move {
         let _read = hub.store_reads.acquire().await;
-        let query = PageQuery { channel, first, last: ChannelSeq(u64::MAX >> 1), limit: PAGE_EVENTS_MAX, newest_first: false };
+        let query =
+            PageQuery { channel, first, last: ChannelSeq(u64::MAX >> 1), limit: PAGE_EVENTS_MAX, newest_first: false };
         Done::Part(channel, first, page_for(&*hub.deps.timelines, &*hub.deps.memberships, user, &query).await)
     })
 }
@@ -172,6 +174,8 @@ pub(crate) fn heads(hub: Arc<Hub>, channels: Vec<ChannelId>) -> Work {
     Box::pin(async move {
         let _read = hub.store_reads.acquire().await;
         let summaries = hub.deps.timelines.summaries(&channels).await;
-        Done::Heads(summaries.map(|summaries| summaries.into_iter().map(|summary| (summary.channel, summary.seq.0)).collect()))
+        Done::Heads(
+            summaries.map(|summaries| summaries.into_iter().map(|summary| (summary.channel, summary.seq.0)).collect()),
+        )
     })
 }

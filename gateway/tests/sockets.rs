@@ -141,7 +141,11 @@ async fn every_other_outcome_is_told_to_the_sender_alone_with_its_code() {
     }
     ann.send(9, "x").await;
     let command = world.command(6).await;
-    world.deliver(Told { verdict: Verdict::Answered(Answer::Duplicate { seq: ChannelSeq(1) }), command: Some(&command), recipients: &[] });
+    world.deliver(Told {
+        verdict: Verdict::Answered(Answer::Duplicate { seq: ChannelSeq(1) }),
+        command: Some(&command),
+        recipients: &[],
+    });
     let ack = ServerFrame::Ack { channel: ROOM.to_string(), client_msg_id: id(9).to_string(), seq: 1 };
     assert_eq!(ann.news().await, ack);
     world.deliver_message(2);
@@ -326,7 +330,14 @@ async fn a_digest_reveals_an_event_that_was_never_delivered() {
         assert!(began.elapsed() < Duration::from_secs(within_s), "{:?}", began.elapsed());
         ann.lives().await;
     }
-    ann.say(&ClientFrame::History { channel: ROOM.to_string(), request: 4, first: Some(2), last: Some(3), limit: None }).await;
+    ann.say(&ClientFrame::History {
+        channel: ROOM.to_string(),
+        request: 4,
+        first: Some(2),
+        last: Some(3),
+        limit: None,
+    })
+    .await;
     let ServerFrame::Page { request: 4, events, first: 2, last: 3, .. } = ann.news().await else { panic!("no page") };
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
 }
@@ -337,7 +348,14 @@ async fn history_waits_a_little_for_events_that_the_socket_already_has() {
     let mut ann = world.client(ANN, Some(1)).await;
     world.deliver_message(3);
     assert_eq!(ann.next_event().await.seq, 3);
-    ann.say(&ClientFrame::History { channel: ROOM.to_string(), request: 1, first: Some(2), last: Some(2), limit: None }).await;
+    ann.say(&ClientFrame::History {
+        channel: ROOM.to_string(),
+        request: 1,
+        first: Some(2),
+        last: Some(2),
+        limit: None,
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     world.store.write(ROOM, 2);
     let ServerFrame::Page { events, first: 2, last: 2, .. } = ann.news().await else { panic!("no page") };
@@ -355,7 +373,8 @@ async fn who_was_removed_gets_nothing_beyond_it_by_any_way() {
     world.store.write(ROOM, 2);
     world.store.member(ROOM, ANN, 1, Some(4));
     assert_eq!(ann.next_event().await.seq, 4);
-    let ask = |request, first| ClientFrame::History { channel: ROOM.to_string(), request, first, last: None, limit: None };
+    let ask =
+        |request, first| ClientFrame::History { channel: ROOM.to_string(), request, first, last: None, limit: None };
     for (request, first, expected) in [(1, Some(4), &[4][..]), (2, None, &[1, 2, 3, 4]), (3, Some(5), &[])] {
         ann.say(&ask(request, first)).await;
         let ServerFrame::Page { events, last, .. } = ann.news().await else { panic!("no page") };
@@ -389,7 +408,8 @@ async fn a_channel_one_was_never_in_and_one_that_is_not_are_told_alike() {
     let frames = ann.until(|frame| matches!(frame, ServerFrame::CaughtUp { .. })).await;
     assert_eq!(seqs(&frames), [0; 0]);
     for channel in [secret, ChannelId::from_bytes([0xe; 16]), ChannelId::personal(BOB)] {
-        let ask = ClientFrame::History { channel: channel.to_string(), request: 1, first: None, last: None, limit: None };
+        let ask =
+            ClientFrame::History { channel: channel.to_string(), request: 1, first: None, last: None, limit: None };
         ann.say(&ask).await;
         assert_eq!(ann.next_error().await.0, Code::NotMember, "{channel}");
     }
@@ -437,7 +457,11 @@ async fn a_drain_lets_sends_in_hand_finish_and_tells_clients_to_move() {
     assert!(matches!(ann.news().await, ServerFrame::Goaway { .. }));
     ann.send(8, "late").await;
     assert_eq!(ann.next_error().await.0, Code::GoAway);
-    world.deliver(Told { verdict: Verdict::Accepted(vec![message(2)]), command: Some(&command), recipients: &[ANN, BOB] });
+    world.deliver(Told {
+        verdict: Verdict::Accepted(vec![message(2)]),
+        command: Some(&command),
+        recipients: &[ANN, BOB],
+    });
     assert_eq!(ann.next_event().await.client_msg_id, id(7).to_string());
     assert_eq!(ann.closed().await, Code::GoAway.number());
     until(|| world.log.open_sessions().is_empty()).await;

@@ -49,5 +49,6 @@ pub const LOAD_AGAIN_AFTER_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(APPEND_RECORDS_MAX <= UNLANDED_RECORDS_MAX, "an append fits the bound of what is under way");
 const _: () = assert!(APPEND_BYTES_MAX <= UNLANDED_BYTES_MAX, "an append fits the bound of what is under way");
-const _: () = assert!(PARKED_COMMANDS_MAX as u64 <= LOW_TRAILS_BY_MAX, "parked commands alone never reach the trail's bound");
+const _: () =
+    assert!(PARKED_COMMANDS_MAX as u64 <= LOW_TRAILS_BY_MAX, "parked commands alone never reach the trail's bound");
 const _: () = assert!(TICK.as_millis() * 2 < LANDED_WITHIN.as_millis(), "the deadline is looked at often enough");

@@ -14,13 +14,15 @@ use domain::{
     Answer, ChannelId, CommandPosition, Decision, Epoch, LogCursor, LogTime, Lookup, Outcome, OwnerSeq, PartitionId,
     PartitionState, RejectCause, TimelineRecord, Verdict,
 };
-use eventlog::{Append, LogOffset, PartitionReader, Record, RecordBatch, SharedLog, StoredRecord, Topic, TopicPartition};
+use eventlog::{
+    Append, LogOffset, PartitionReader, Record, RecordBatch, SharedLog, StoredRecord, Topic, TopicPartition,
+};
 use futures_util::future::BoxFuture;
 use metrics::{Counter, Gauge};
 use runtime::Shutdown;
 use runtime::health::Component;
-use schemas::topics::TIMELINE_RECORD_BYTES_MAX;
 use schemas::records::{TimelinePosition, decode_command, encode_timeline, peek_timeline};
+use schemas::topics::TIMELINE_RECORD_BYTES_MAX;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use store::ProgressCursor;
@@ -115,7 +117,9 @@ enum StepDown {
     Read(eventlog::Error),
     #[error("a record at offset {offset} can't be read: {cause}")]
     Unreadable { offset: LogOffset, cause: String },
-    #[error("the commands log went on from offset {expected} to {found}: what was between is lost to its senders' retries")]
+    #[error(
+        "the commands log went on from offset {expected} to {found}: what was between is lost to its senders' retries"
+    )]
     CommandsLost { expected: u64, found: u64 },
     #[error("a command that can't be read was not put aside: {0}")]
     NotPutAside(eventlog::Error),

@@ -198,7 +198,8 @@ mod tests {
                 assert!(!reach.contains(ChannelSeq(*seq)), "{stays:?} {history:?} {seq}");
             }
         }
-        let next = |stays: &[MemberRow], seq| Reach::of(stays, FromJoining).expect("has stays").next_above(ChannelSeq(seq));
+        let next =
+            |stays: &[MemberRow], seq| Reach::of(stays, FromJoining).expect("has stays").next_above(ChannelSeq(seq));
         assert_eq!([1, 4, 7, 20].map(|seq| next(&twice, seq)), [3, 5, 12, 21].map(|seq| Some(ChannelSeq(seq))));
         assert_eq!(next(&once, 7), None);
         assert!(!Reach::of(&once, FromStart).expect("has stays").is_current());

@@ -56,7 +56,13 @@ pub struct Setup {
 impl Setup {
     /// Two partitions, one gateway, and limits that tests do not meet.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), partitions: 2, gateways: 1, members_max: 200, sends_per_second_max: 1_000_000 }
+        Self {
+            directory: directory.to_owned(),
+            partitions: 2,
+            gateways: 1,
+            members_max: 200,
+            sends_per_second_max: 1_000_000,
+        }
     }
 }
 
@@ -145,7 +151,9 @@ impl Cluster {
             cluster.start_door(number, setup, topology).await?;
         }
         cluster.dial.redirect(cluster.addresses.clone());
-        tokio::time::timeout(PATIENCE, health.all_ready()).await.with_context(|| format!("not ready: {:?}", health.report()))?;
+        tokio::time::timeout(PATIENCE, health.all_ready())
+            .await
+            .with_context(|| format!("not ready: {:?}", health.report()))?;
         Ok(cluster)
     }
 
@@ -258,21 +266,30 @@ impl Cluster {
     /// The same, over a way of its own.
     pub fn client_over(&self, person: &Person, device: &str, start: Start, dial: Arc<dyn Dial>) -> Client {
         let name = format!("{}/{device}", person.name);
-        let core = ClientCore::new(name, person.user, person.token.clone(), start, self.entropy.clone(), self.wall_origin_ms);
+        let core =
+            ClientCore::new(name, person.user, person.token.clone(), start, self.entropy.clone(), self.wall_origin_ms);
         Client::start(core, dial, self.recorder, &self.clients)
     }
 
     /// A request to the API of the first gateway's port, and its answer.
-    pub async fn ask(&self, method: Method, path: &str, person: Option<&Person>, body: &Value) -> Result<(StatusCode, Value)> {
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        person: Option<&Person>,
+        body: &Value,
+    ) -> Result<(StatusCode, Value)> {
         let address = self.addresses.first().context("no gateway")?;
         let stream = tokio::net::TcpStream::connect(address).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
         self.clients.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a request ended early");
             }
         });
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}")).header("host", address.to_string());
+        let mut request =
+            Request::builder().method(method).uri(format!("/api/v1{path}")).header("host", address.to_string());
         if let Some(person) = person {
             request = request.header("authorization", format!("Bearer {}", person.token));
         }

@@ -13,7 +13,8 @@ async fn two_people_talk() {
     let cluster = Cluster::start(&Setup::new(directory.path())).await.unwrap();
     let (ann, bob) = (cluster.person("ann").await.unwrap(), cluster.person("bob").await.unwrap());
     let room = cluster.group(&ann, &[&bob]).await.unwrap();
-    let (phone, laptop) = (cluster.client(&ann, "phone", Start::Beginning), cluster.client(&bob, "laptop", Start::Beginning));
+    let (phone, laptop) =
+        (cluster.client(&ann, "phone", Start::Beginning), cluster.client(&bob, "laptop", Start::Beginning));
     for client in [&phone, &laptop] {
         client.until(|core| core.is_online() && core.cursor(room) == Some(ChannelSeq(3))).await;
     }
@@ -24,7 +25,8 @@ async fn two_people_talk() {
     }
     // History is a little behind the live way.
     cluster.truth().await.unwrap();
-    let page = cluster.must(Method::GET, &format!("/channels/{room}/messages?first=4"), &bob, &Value::Null).await.unwrap();
+    let page =
+        cluster.must(Method::GET, &format!("/channels/{room}/messages?first=4"), &bob, &Value::Null).await.unwrap();
     assert_eq!((&page["events"][0]["body"], &page["events"][1]["body"]), (&json!("hello"), &json!("hello yourself")));
     cluster.audit(vec![phone, laptop]).await.unwrap();
     assert_eq!(cluster.stop().await, 0);
@@ -46,7 +48,11 @@ async fn members_come_and_go_over_http_and_everybody_hears_of_it() {
     assert_eq!(cluster.must(Method::POST, &members, &ann, &add).await.unwrap()["seq"], 3);
     laptop.until(|core| core.cursor(room) == Some(ChannelSeq(3))).await;
     let listed = cluster.must(Method::GET, "/channels", &bob, &Value::Null).await.unwrap();
-    assert_eq!((&listed[0]["id"], &listed[0]["seq"]), (&json!(room.to_string()), &json!(3)), "the next read is not stale");
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["seq"]),
+        (&json!(room.to_string()), &json!(3)),
+        "the next read is not stale"
+    );
     assert_eq!(laptop.say(room, "hi").await, Some(SendEnd::Acked(ChannelSeq(4))));
 
     let him = format!("{members}/{}", bob.user);
@@ -69,11 +75,17 @@ async fn the_same_create_and_the_same_direct_channel_are_one_channel() {
     let group = json!({"kind": "group", "title": "Room", "client_msg_id": id.to_string()});
     let first = cluster.must(Method::POST, "/channels", &ann, &group).await.unwrap();
     let again = cluster.must(Method::POST, "/channels", &ann, &group).await.unwrap();
-    assert_eq!((&first["channel"], &first["duplicate"], &again["duplicate"]), (&again["channel"], &json!(false), &json!(true)));
+    assert_eq!(
+        (&first["channel"], &first["duplicate"], &again["duplicate"]),
+        (&again["channel"], &json!(false), &json!(true))
+    );
     let direct = |other: &testkit::cluster::Person| json!({"kind": "direct", "members": [other.user.to_string()]});
     let hers = cluster.must(Method::POST, "/channels", &ann, &direct(&bob)).await.unwrap();
     let his = cluster.must(Method::POST, "/channels", &bob, &direct(&ann)).await.unwrap();
-    assert_eq!((&hers["channel"], &hers["duplicate"], &his["duplicate"]), (&his["channel"], &json!(false), &json!(true)));
+    assert_eq!(
+        (&hers["channel"], &hers["duplicate"], &his["duplicate"]),
+        (&his["channel"], &json!(false), &json!(true))
+    );
     let mine = json!({"kind": "group", "title": "Other", "client_msg_id": id.to_string()});
     let (status, problem) = cluster.ask(Method::POST, "/channels", Some(&ann), &mine).await.unwrap();
     assert_eq!((status, &problem["title"]), (StatusCode::CONFLICT, &json!("conflict")));
@@ -137,7 +149,8 @@ async fn many_retries_at_once_over_several_gateways_are_one_message() {
     let cluster = Cluster::start(&Setup { gateways: 3, ..Setup::new(directory.path()) }).await.unwrap();
     let ann = cluster.person("ann").await.unwrap();
     let room = cluster.group(&ann, &[]).await.unwrap();
-    let devices: Vec<_> = (0..30).map(|number| cluster.client(&ann, &format!("device-{number}"), Start::Beginning)).collect();
+    let devices: Vec<_> =
+        (0..30).map(|number| cluster.client(&ann, &format!("device-{number}"), Start::Beginning)).collect();
     for device in &devices {
         device.until(testkit::client::ClientCore::is_online).await;
     }

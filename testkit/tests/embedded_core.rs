@@ -31,7 +31,8 @@ struct Process {
 
 impl Process {
     async fn start(dir: &Path, entropy: &SharedEntropy) -> Self {
-        let (log, _) = EmbeddedLog::open(&dir.join("log"), eventlog_embedded::Options::new(Arc::new(SystemClock))).unwrap();
+        let (log, _) =
+            EmbeddedLog::open(&dir.join("log"), eventlog_embedded::Options::new(Arc::new(SystemClock))).unwrap();
         let log: SharedLog = Arc::new(log);
         timeline::topics::create_all(&log, TOPOLOGY).await.unwrap();
         let store = Arc::new(EmbeddedStore::open(dir.join("store"), &store_embedded::Options::default()).unwrap());

@@ -18,8 +18,8 @@ pub mod reader;
 pub mod server_time;
 pub mod topics;
 
-pub use assigned::Assigned;
 pub use ask::{AskError, Asker};
+pub use assigned::Assigned;
 pub use backoff::Backoff;
 pub use commands::Commands;
 pub use mailbox::{Mailbox, MailboxEvent, Process, ProcessConfig};

@@ -9,7 +9,9 @@ use crate::limits::{HEARTBEAT_INTERVAL, LEASE};
 use crate::server_time::ServerTime;
 use crate::topics::{Topology, process_topic, process_topic_spec};
 use bytes::Bytes;
-use eventlog::{Error, ErrorKind, LogOffset, PartitionReader, Record, SharedLog, Topic, TopicPartition, partition_for_key};
+use eventlog::{
+    Error, ErrorKind, LogOffset, PartitionReader, Record, SharedLog, Topic, TopicPartition, partition_for_key,
+};
 use runtime::{SharedClock, Shutdown, Tasks};
 use schemas::records::{Delivery, GatewayRecord, decode_delivery, decode_gateway, encode_gateway};
 use std::sync::Arc;
@@ -171,7 +173,9 @@ impl Mailbox {
             match decode_delivery(stored.record.value.as_ref().unwrap_or(&Bytes::new())) {
                 Ok(delivery) if epoch_of(&delivery) == epoch => deliveries.push((stored.offset, delivery)),
                 Ok(_) => metrics::counter!("hubbub_deliveries_of_another_epoch_total").increment(1),
-                Err(error) => tracing::warn!(process = self.process.id(), offset = %stored.offset, %error, "no delivery, passed over"),
+                Err(error) => {
+                    tracing::warn!(process = self.process.id(), offset = %stored.offset, %error, "no delivery, passed over")
+                }
             }
         }
         Ok(MailboxEvent::Deliveries { deliveries, end: self.expected })
@@ -221,7 +225,12 @@ async fn keep_lease(
     }
 }
 
-async fn beat(log: &SharedLog, heartbeats: &TopicPartition, process: &Process, clock: &SharedClock) -> Result<(), Error> {
+async fn beat(
+    log: &SharedLog,
+    heartbeats: &TopicPartition,
+    process: &Process,
+    clock: &SharedClock,
+) -> Result<(), Error> {
     let sent = clock.now_ms();
     let appended = log.append(heartbeats, vec![process.heartbeat()]).map_err(|refused| refused.error)?.await?;
     process.server_time.learn(sent, appended.time.0, clock.now_ms());
@@ -230,10 +239,9 @@ async fn beat(log: &SharedLog, heartbeats: &TopicPartition, process: &Process, c
 
 async fn heartbeat_partition(log: &SharedLog, process: &str) -> Result<TopicPartition, Error> {
     let topic = Topic::new(schemas::topics::GATEWAYS);
-    let description = log
-        .describe(&topic)
-        .await?
-        .ok_or_else(|| Error::new(ErrorKind::UnknownTopic, format!("{topic} does not exist: create the topics first")))?;
+    let description = log.describe(&topic).await?.ok_or_else(|| {
+        Error::new(ErrorKind::UnknownTopic, format!("{topic} does not exist: create the topics first"))
+    })?;
     Ok(topic.partition(partition_for_key(process.as_bytes(), description.partitions)))
 }
 

@@ -81,7 +81,13 @@ impl TimelineReader {
                     Judgement::VoidOfHigherEpoch => What::Void { record, unclaimed: true },
                 },
             };
-            reads.push(Read { offset: stored.offset.0, time: stored.time, key: stored.record.key.clone(), value, what });
+            reads.push(Read {
+                offset: stored.offset.0,
+                time: stored.time,
+                key: stored.record.key.clone(),
+                value,
+                what,
+            });
         }
         Ok(reads)
     }

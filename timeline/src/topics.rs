@@ -50,7 +50,8 @@ pub fn process_topic(process: &str) -> Topic {
 
 /// The spec of one process's topic.
 pub fn process_topic_spec(process: &str, topology: Topology) -> TopicSpec {
-    let row = TABLE.iter().find(|row| row.name == schemas::topics::GATEWAY_PREFIX).expect("the table has the gateway family");
+    let row =
+        TABLE.iter().find(|row| row.name == schemas::topics::GATEWAY_PREFIX).expect("the table has the gateway family");
     TopicSpec { topic: process_topic(process), ..spec_of(row, topology) }
 }
 

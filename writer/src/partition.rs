@@ -129,7 +129,10 @@ impl<'a> Follower<'a> {
             let now = Instant::now();
             if self.applying.is_none() && !self.pending.is_empty() && (now >= self.next_apply || failure.is_some()) {
                 self.start_applying(now);
-            } else if self.applying.is_none() && self.pending.is_empty() && self.applied.offset < self.pending.cursor.offset {
+            } else if self.applying.is_none()
+                && self.pending.is_empty()
+                && self.applied.offset < self.pending.cursor.offset
+            {
                 // What is left between the last row and the cursor changed nothing.
                 self.applied = self.pending.cursor.clone();
             }
@@ -238,7 +241,12 @@ impl<'a> Follower<'a> {
     }
 }
 
-async fn put_aside(log: &SharedLog, source: &TopicPartition, read: &Read, error: &DecodeError) -> Result<(), eventlog::Error> {
+async fn put_aside(
+    log: &SharedLog,
+    source: &TopicPartition,
+    read: &Read,
+    error: &DecodeError,
+) -> Result<(), eventlog::Error> {
     let record = Record::new(read.key.clone(), read.value.clone());
     let stored = StoredRecord { offset: LogOffset(read.offset), time: read.time, record };
     timeline::dead_letters::put_aside(log, source, &stored, &error.to_string(), 1).await

@@ -5,12 +5,12 @@ use bytes::Bytes;
 use domain::command::{ChannelKind, HistoryVisibility, Role};
 use domain::event::RejectCause;
 use domain::{
-    Answer, ChannelId, ChannelSeq, ClientMsgId, Command, CommandPosition, Epoch, Event, EventKind, LogTime, MessageId, Ordinal, Outcome,
-    OwnerSeq, ReplyAddress, TimelineRecord, UserId, Verdict,
+    Answer, ChannelId, ChannelSeq, ClientMsgId, Command, CommandPosition, Epoch, Event, EventKind, LogTime, MessageId,
+    Ordinal, Outcome, OwnerSeq, ReplyAddress, TimelineRecord, UserId, Verdict,
 };
 use eventlog::{
-    Append, AppendError, AppendTime, Appended, Bounds, Error, EventLog, LogOffset, Membership, PartitionReader, Record, RecordBatch,
-    SharedLog, StoredRecord, Topic, TopicDescription, TopicPartition, TopicSpec,
+    Append, AppendError, AppendTime, Appended, Bounds, Error, EventLog, LogOffset, Membership, PartitionReader, Record,
+    RecordBatch, SharedLog, StoredRecord, Topic, TopicDescription, TopicPartition, TopicSpec,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
@@ -123,12 +123,17 @@ impl EventLog for TestLog {
         Ok(Box::pin(async move { Ok(Appended { first, time }) }))
     }
 
-    fn read<'a>(&'a self, _: &'a TopicPartition, _: LogOffset) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
+    fn read<'a>(
+        &'a self,
+        _: &'a TopicPartition,
+        _: LogOffset,
+    ) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
         unreachable!("read through the shared handle")
     }
 
     fn bounds<'a>(&'a self, of: &'a TopicPartition) -> BoxFuture<'a, Result<Bounds, Error>> {
-        let end = self.partitions.lock().unwrap().get(of).and_then(|log| log.last()).map_or(0, |last| last.offset.0 + 1);
+        let end =
+            self.partitions.lock().unwrap().get(of).and_then(|log| log.last()).map_or(0, |last| last.offset.0 + 1);
         Box::pin(async move { Ok(Bounds { start: LogOffset(0), end: LogOffset(end) }) })
     }
 
@@ -166,7 +171,11 @@ impl EventLog for Handle {
         self.0.append(to, records)
     }
 
-    fn read<'a>(&'a self, from: &'a TopicPartition, offset: LogOffset) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
+    fn read<'a>(
+        &'a self,
+        from: &'a TopicPartition,
+        offset: LogOffset,
+    ) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
         let reader = Reader { log: Arc::clone(&self.0), partition: from.clone(), offset };
         Box::pin(async move { Ok(Box::new(reader) as Box<dyn PartitionReader>) })
     }
@@ -239,7 +248,13 @@ impl TestStore {
         let log = events.entry(channel).or_default();
         for _ in 0..messages {
             let seq = log.len() as u64 + 1;
-            log.push(StoredEvent { channel, sender: BOB, client_msg_id: id(seq), time: LogTime(seq), event: message(seq) });
+            log.push(StoredEvent {
+                channel,
+                sender: BOB,
+                client_msg_id: id(seq),
+                time: LogTime(seq),
+                event: message(seq),
+            });
         }
     }
 
@@ -354,13 +369,12 @@ impl World {
         let entropy = Entropy::from_seed(7);
         let signer = Signer::from_pkcs8(&generate_pkcs8(&entropy), clock.clone()).unwrap();
         let log = Arc::new(TestLog::default());
-        let store =
-            Arc::new(TestStore {
-                events: Mutex::default(),
-                members: Mutex::default(),
-                pages: Semaphore::new(1_000),
-                pages_read: AtomicUsize::new(0),
-            });
+        let store = Arc::new(TestStore {
+            events: Mutex::default(),
+            members: Mutex::default(),
+            pages: Semaphore::new(1_000),
+            pages_read: AtomicUsize::new(0),
+        });
         let process = ProcessConfig { id: PROCESS.into(), url: String::new(), region: String::new(), capacity: 10 };
         let mut config = Config::new(process, TOPOLOGY, vec![signer.public().clone()]);
         configure(&mut config);
@@ -452,7 +466,8 @@ impl World {
             #[allow(clippy::useless_conversion, reason = "whichever form the delivery holds")]
             record: encode_timeline(&TimelineRecord::Outcome(outcome)).into(),
         };
-        self.log.put(&format!("{}{PROCESS}", schemas::topics::GATEWAY_PREFIX), Record::new("", encode_delivery(&delivery)));
+        self.log
+            .put(&format!("{}{PROCESS}", schemas::topics::GATEWAY_PREFIX), Record::new("", encode_delivery(&delivery)));
     }
 
     /// A message of Bob's to both.
@@ -481,7 +496,13 @@ pub fn id(number: u64) -> ClientMsgId {
 }
 
 pub fn event(seq: u64, kind: EventKind) -> Event {
-    Event { seq: ChannelSeq(seq), ordinal: Ordinal(seq), message_id: MessageId(seq), members_version: ChannelSeq(1), kind }
+    Event {
+        seq: ChannelSeq(seq),
+        ordinal: Ordinal(seq),
+        message_id: MessageId(seq),
+        members_version: ChannelSeq(1),
+        kind,
+    }
 }
 
 pub fn message(seq: u64) -> Event {
@@ -531,7 +552,9 @@ impl Client {
     pub async fn next(&mut self) -> Result<ServerFrame, u16> {
         loop {
             match tokio::time::timeout(Duration::from_mins(10), self.socket.next()).await.expect("a frame comes") {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))),
+                Some(Ok(Message::Text(text))) => {
+                    return Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")));
+                }
                 Some(Ok(Message::Close(close))) => return Err(close.map_or(0, |close| close.code.into())),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(0),

@@ -24,7 +24,15 @@ pub(crate) fn repair(data: &Path) -> Result<Vec<String>> {
     }
     let mut told: Vec<String> = cuts
         .iter()
-        .map(|cut| format!("cut {} at byte {}: {} bytes are in {}", cut.file.display(), cut.position, cut.bytes, cut.saved.display()))
+        .map(|cut| {
+            format!(
+                "cut {} at byte {}: {} bytes are in {}",
+                cut.file.display(),
+                cut.position,
+                cut.bytes,
+                cut.saved.display()
+            )
+        })
         .collect();
     let aside = data.join(format!("folds-before-repair-{}", SystemClock.now_ms() / 1_000));
     fs::create_dir(&aside).with_context(|| format!("making {}", aside.display()))?;

@@ -79,7 +79,11 @@ impl MemoryLog {
     /// The records of the appends that are held, oldest first.
     pub fn held_records(&self, of: &TopicPartition) -> Vec<Record> {
         let topics = self.topics();
-        topics[&of.topic].partitions[of.partition as usize].held.iter().flat_map(|(records, _)| records.clone()).collect()
+        topics[&of.topic].partitions[of.partition as usize]
+            .held
+            .iter()
+            .flat_map(|(records, _)| records.clone())
+            .collect()
     }
 
     /// The oldest appends that are held land, late or not.

@@ -50,7 +50,9 @@ pub struct Running<E> {
 }
 
 impl<E: std::fmt::Debug> Running<E> {
-    fn start(work: impl FnOnce(Tasks, Health, Shutdown) -> futures_util::future::BoxFuture<'static, Result<(), E>>) -> Self
+    fn start(
+        work: impl FnOnce(Tasks, Health, Shutdown) -> futures_util::future::BoxFuture<'static, Result<(), E>>,
+    ) -> Self
     where
         E: Send + 'static,
     {
@@ -122,13 +124,8 @@ impl World {
 
     pub fn writer_into(&self, projections: Arc<dyn ::store::Projections>) -> Running<writer::Error> {
         Running::start(|tasks, health, shutdown| {
-            let deps = writer::Deps {
-                log: self.shared_log(),
-                projections,
-                entropy: Arc::clone(&self.entropy),
-                tasks,
-                health,
-            };
+            let deps =
+                writer::Deps { log: self.shared_log(), projections, entropy: Arc::clone(&self.entropy), tasks, health };
             Box::pin(writer::run(writer::Config::default(), deps, shutdown))
         })
     }
