@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// What the store knows about the id of a command.
+///
+/// Ask it after `decide` said [`Decision::NeedsLookup`], and keep the channel's commands waiting until the answer is used: the
+/// memory may forget an id only once the store has it, so neither can miss what the other let go of in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// Nobody has asked yet.
@@ -67,8 +70,8 @@ pub struct Head {
     pub history: HistoryVisibility,
     /// Whether people may join by themselves.
     pub open: bool,
-    /// Everybody who is a member; a head read while events beyond its seq are being written may also hold what those
-    /// change, somebody who has left included. Whoever reads a head in steps reads seq first and members second.
+    /// Everybody who is a member; the store may add those who were. Whoever reads a head in steps reads seq first and members
+    /// second: members may be ahead of seq while events beyond it are being written, never behind.
     pub members: BTreeMap<UserId, Member>,
 }
 
@@ -101,7 +104,8 @@ impl Head {
         self.members.values().filter(|member| member.role.is_some()).count()
     }
 
-    /// Moves past an event. Repeats change nothing: all up to seq is in the head, and a member takes only a higher seq.
+    /// Moves past an event. Repeats change nothing: all up to seq is in the head. Members may be ahead of seq, as the store writes
+    /// them first; then the events in between come again, and at the last one seq and members agree.
     fn evolve(&mut self, event: &Event) {
         if event.seq <= self.seq {
             return;
@@ -114,15 +118,15 @@ impl Head {
             EventKind::ChannelJoined { .. } | EventKind::ChannelLeft { .. } => self.kind = ChannelKind::Personal,
             _ => {}
         }
-        if let Some((user, role)) = event.kind.membership() {
-            let member = self.members.entry(user).or_insert(Member { role, since: event.seq });
-            if event.seq > member.since {
-                *member = Member { role, since: event.seq };
+        match event.kind.membership() {
+            Some((user, Some(role))) => {
+                self.members.insert(user, Member { role: Some(role), since: event.seq });
             }
             // Nothing up to this seq comes again, so who is gone need not be remembered.
-            if member.role.is_none() && member.since <= event.seq {
+            Some((user, None)) => {
                 self.members.remove(&user);
             }
+            None => {}
         }
         self.seq = event.seq;
         self.ordinal = event.ordinal;
@@ -253,8 +257,7 @@ impl PartitionState {
         let used = self.time;
         let Entry::Vacant(place) = self.heads.entry(channel) else { return };
         let mut head = head.unwrap_or_else(Head::empty);
-        let seq = head.seq;
-        head.members.retain(|_, member| member.role.is_some() || member.since > seq);
+        head.members.retain(|_, member| member.role.is_some());
         self.heads_bytes += head.bytes();
         place.insert(Held { head, offset: 0, unlanded: 0, used });
     }
@@ -384,9 +387,10 @@ impl PartitionState {
         if !derived && id_time.is_none_or(|id_time| id_time > time.plus_ms(CLIENT_CLOCK_AHEAD_MS)) {
             return IdKnown::Answer(Answer::Rejected(RejectCause::Clock));
         }
-        // What the window may have forgotten, or what somebody says was sent before, the store must know or not know.
+        // What the window may have forgotten, or what somebody says was sent before, the store must know or not know. An id was
+        // accepted at its time - 30 s at the earliest, and recovery replays only what is younger than the window: hence `<=`.
         let may_be_forgotten =
-            id_time.is_none_or(|id_time| id_time.plus_ms(ONCE_WINDOW_MS) < time.plus_ms(CLIENT_CLOCK_AHEAD_MS));
+            id_time.is_none_or(|id_time| id_time.plus_ms(ONCE_WINDOW_MS) <= time.plus_ms(CLIENT_CLOCK_AHEAD_MS));
         if !(derived || command.retry || may_be_forgotten) {
             return IdKnown::New;
         }

@@ -1,10 +1,13 @@
 //! What the decider promises, whatever people ask for.
 
 use domain::command::{ChannelKind, HistoryVisibility, Role};
-use domain::decide::DecideLimits;
+use domain::decide::{DecideLimits, body_digest};
+use domain::limits::{
+    CHANNEL_MEMBERS_CEILING, CLIENT_CLOCK_AHEAD_MS, MESSAGE_BODY_BYTES_MAX, ONCE_WINDOW_MS, TITLE_BYTES_MAX,
+};
 use domain::{
     Answer, ChannelId, ChannelSeq, ClientMsgId, Command, CommandBody, CommandPosition, Decision, Epoch, LogCursor,
-    LogTime, Lookup, Outcome, PartitionId, PartitionState, RejectCause, TimelineRecord, UserId, Verdict,
+    LogTime, Lookup, MessageId, Outcome, PartitionId, PartitionState, RejectCause, TimelineRecord, UserId, Verdict,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -132,7 +135,7 @@ fn an_id_from_the_future_is_told_the_time_and_accepted_later_under_the_same_id()
 fn an_old_or_flagged_id_is_looked_up_and_a_found_one_is_a_repeat() {
     let mut owner = Owner::new(DecideLimits::default());
     let channel = owner.group(user(1), &[], false);
-    let digest = domain::decide::body_digest(&post("x"));
+    let digest = body_digest(&post("x"));
     let found = Lookup::Found { seq: ChannelSeq(2), digest };
     for (id, retry) in [(id_at(START - 100_000, 1), false), (id_at(START, 2), true)] {
         let command = Command { channel, sender: user(1), id, retry, reply: None, body: post("x") };
@@ -234,6 +237,291 @@ fn a_direct_channel_is_its_two_peoples_only_and_comes_to_be_once() {
     assert_eq!(owner.ask(user(2), channel, direct(1)), rejected(RejectCause::AlreadyExists));
     assert_eq!(owner.ask(user(2), channel, CommandBody::Leave), rejected(RejectCause::Forbidden));
     assert!(owner.ask(user(2), channel, post("hi")).is_ok());
+}
+
+fn add(users: impl IntoIterator<Item = u8>) -> CommandBody {
+    CommandBody::AddMembers { users: users.into_iter().map(user).collect() }
+}
+
+#[test]
+fn bodies_and_members_have_limits() {
+    use RejectCause::{BadBody, MembersLimit};
+    let mut owner = Owner::new(DecideLimits { members_max: 3, ..DecideLimits::default() });
+    let channel = owner.group(user(1), &[], true);
+    assert!(owner.ask(user(1), channel, post(&"x".repeat(MESSAGE_BODY_BYTES_MAX))).is_ok());
+    assert_eq!(owner.ask(user(1), channel, post(&"x".repeat(MESSAGE_BODY_BYTES_MAX + 1))), rejected(BadBody));
+    assert!(owner.ask(user(1), channel, post("")).is_ok(), "an empty message is one");
+    assert_eq!(owner.ask(user(1), channel, add(2..5)), rejected(MembersLimit), "all or nobody");
+    assert_eq!(owner.ask(user(2), channel, post("x")), rejected(RejectCause::NotMember));
+    // Members and repeats are passed over before the limit counts.
+    assert!(owner.ask(user(1), channel, add([1, 2, 2, 3, 3])).is_ok());
+    assert_eq!(owner.ask(user(4), channel, CommandBody::Join), rejected(MembersLimit));
+    assert!(owner.ask(user(3), channel, CommandBody::Leave).is_ok());
+    assert!(owner.ask(user(4), channel, CommandBody::Join).is_ok());
+
+    for (title, members, expected) in
+        [(TITLE_BYTES_MAX, 2_u8, None), (TITLE_BYTES_MAX + 1, 2, Some(BadBody)), (0, 3, Some(MembersLimit))]
+    {
+        let id = id_at(owner.now, owner.commands + 5_000);
+        let body = CommandBody::CreateChannel {
+            kind: ChannelKind::Group,
+            title: "x".repeat(title).into(),
+            members: (2..2 + members).map(user).collect(),
+            history: HistoryVisibility::FromStart,
+            open: false,
+        };
+        let verdict = owner.run(user(1), ChannelId::group(user(1), id), id, body).verdict;
+        let refused = expected.map(|cause| Verdict::Answered(Answer::Rejected(cause)));
+        assert_eq!(matches!(verdict, Verdict::Accepted(_)).then_some(()).ok_or(verdict).err(), refused);
+    }
+}
+
+#[test]
+fn a_group_with_members_always_has_an_owner() {
+    use RejectCause::{AlreadyMember, LastOwner};
+    let role = |whom, role| CommandBody::SetRole { user: user(whom), role };
+    let mut owner = Owner::new(DecideLimits::default());
+    let channel = owner.group(user(1), &[user(2)], true);
+    assert_eq!(owner.ask(user(1), channel, CommandBody::Leave), rejected(LastOwner));
+    assert_eq!(owner.ask(user(1), channel, CommandBody::RemoveMember { user: user(1) }), rejected(LastOwner));
+    assert_eq!(owner.ask(user(1), channel, role(1, Role::Member)), rejected(LastOwner));
+    assert_eq!(owner.ask(user(1), channel, role(1, Role::Owner)), rejected(AlreadyMember));
+    owner.ask(user(1), channel, role(2, Role::Owner)).expect("there may be two");
+    owner.ask(user(1), channel, CommandBody::Leave).expect("one is left");
+    owner.ask(user(2), channel, CommandBody::Leave).expect("the last member may go");
+    assert_eq!(owner.ask(user(2), channel, post("x")), rejected(RejectCause::NotMember));
+    owner.ask(user(3), channel, CommandBody::Join).expect("it is open");
+    owner.ask(user(3), channel, role(3, Role::Admin)).expect_err("whoever comes first is the only owner");
+    owner.ask(user(3), channel, add([4])).expect("and may add people");
+}
+
+#[test]
+fn a_personal_channel_exists_is_its_persons_alone_and_holds_what_is_derived() {
+    use RejectCause::{AlreadyExists, AlreadyMember, Forbidden, NotMember};
+    let mut owner = Owner::new(DecideLimits::default());
+    let (group, own) = (owner.group(user(1), &[], true), ChannelId::personal(user(1)));
+    let joined = || CommandBody::ChannelJoined { channel: group, seq: ChannelSeq(2) };
+    let personal = || CommandBody::CreateChannel {
+        kind: ChannelKind::Personal,
+        title: "".into(),
+        members: vec![],
+        history: HistoryVisibility::FromStart,
+        open: false,
+    };
+    for seq in 1..3 {
+        for (body, cause) in [
+            (post("x"), Forbidden),
+            (CommandBody::Join, AlreadyMember),
+            (CommandBody::Leave, Forbidden),
+            (add([2]), Forbidden),
+            (personal(), AlreadyExists),
+        ] {
+            assert_eq!(owner.ask(user(1), own, body.clone()), rejected(cause), "{body:?}");
+            assert_eq!(owner.ask(user(2), own, body.clone()), rejected(NotMember), "{body:?} by another");
+        }
+        assert_eq!(owner.ask(user(2), own, joined()), rejected(NotMember));
+        assert_eq!(owner.ask(user(1), group, joined()), rejected(NotMember));
+        assert_eq!(owner.ask(user(1), own, joined()), Ok(ChannelSeq(seq)), "the same before and after the first event");
+    }
+    assert_eq!(owner.state.head(own).map(|head| head.kind), Some(ChannelKind::Personal));
+}
+
+#[test]
+fn a_derived_command_is_looked_up_whatever_its_id_says() {
+    let mut owner = Owner::new(DecideLimits::default());
+    let channel = ChannelId::personal(user(1));
+    owner.state.insert_head(channel, None);
+    let body = CommandBody::ChannelLeft { channel: ChannelId(Uuid::from_u128(9)), seq: ChannelSeq(4) };
+    for ms in [START - 10 * ONCE_WINDOW_MS, START, START + 10 * ONCE_WINDOW_MS] {
+        let command =
+            Command { channel, sender: user(1), id: id_at(ms, 1), retry: false, reply: None, body: body.clone() };
+        let decide = |lookup| owner.state.decide(&command, CommandPosition::default(), LogTime(START), lookup);
+        assert_eq!(decide(Lookup::NotAsked), Decision::NeedsLookup);
+        let Decision::Decided(outcome) = decide(Lookup::Missed) else { panic!("asked") };
+        assert!(matches!(outcome.verdict, Verdict::Accepted(_)));
+    }
+}
+
+#[test]
+fn the_memory_beats_what_the_store_says() {
+    let mut owner = Owner::new(DecideLimits::default());
+    let channel = owner.group(user(1), &[], false);
+    let id = id_at(START - 100_000, 1);
+    let command = |retry| Command { channel, sender: user(1), id, retry, reply: None, body: post("x") };
+    let first = owner.run_with(&command(false), Lookup::Missed);
+    let Verdict::Accepted(events) = &first.verdict else { panic!("new") };
+    let known = Decision::Decided(Outcome {
+        n: first.n.next(),
+        verdict: Verdict::Answered(Answer::Duplicate { seq: events[0].seq }),
+        ..first.clone()
+    });
+    for lookup in [Lookup::NotAsked, Lookup::Missed, Lookup::Found { seq: ChannelSeq(77), digest: 0 }] {
+        assert_eq!(owner.state.decide(&command(true), first.command, first.time, lookup), known);
+    }
+}
+
+#[test]
+fn a_head_in_memory_is_not_overwritten_by_an_older_one_from_the_store() {
+    let mut owner = Owner::new(DecideLimits::default());
+    let channel = owner.group(user(1), &[], false);
+    let truth = owner.state.head(channel).cloned();
+    owner.state.insert_head(channel, None);
+    assert_eq!(owner.state.head(channel).cloned(), truth);
+}
+
+#[test]
+fn the_heads_unused_for_longest_go_first_and_only_what_the_writer_has_passed() {
+    let limits = DecideLimits { heads_bytes_max: 8 * 1_024, ..DecideLimits::default() };
+    let mut owner = Owner::new(limits);
+    let channels: Vec<ChannelId> = (0..14)
+        .map(|_| {
+            owner.now += 1;
+            owner.group(user(1), &[user(2)], false)
+        })
+        .collect();
+    owner.state.evict(0);
+    assert_eq!(owner.state.memory().heads, channels.len(), "the writer has passed nothing");
+    owner.state.evict(owner.cursor.offset);
+    let kept: Vec<bool> = channels.iter().map(|channel| owner.state.has_head(*channel)).collect();
+    assert!(kept.is_sorted(), "the newest are kept: {kept:?}");
+    assert!(kept.contains(&true) && kept.contains(&false), "{kept:?}");
+    assert!(
+        owner.state.memory().bytes
+            <= limits.heads_bytes_max + owner.state.memory().ids * domain::window::ID_BYTES + 8_192
+    );
+}
+
+#[test]
+fn heads_that_the_writer_leaves_behind_end_in_retry_later_and_it_heals() {
+    let limits = DecideLimits { heads_bytes_max: 4 * 1_024, ..DecideLimits::default() };
+    let mut owner = Owner::new(limits);
+    let mut last = None;
+    let refused = (0..100).any(|n| {
+        let id = id_at(owner.now, 9_000 + n);
+        let channel = ChannelId::group(user(1), id);
+        let verdict = owner.run(user(1), channel, id, create(&[], false)).verdict;
+        last = Some((channel, id));
+        owner.state.evict(0);
+        verdict == Verdict::Answered(Answer::RetryLater)
+    });
+    assert!(refused, "memory is bounded");
+    owner.state.evict(owner.cursor.offset);
+    let (channel, id) = last.expect("asked");
+    let again = owner.run(user(1), channel, id, create(&[], false));
+    assert!(matches!(again.verdict, Verdict::Accepted(_)), "the same id later");
+}
+
+#[test]
+fn a_full_millisecond_moves_t_on() {
+    let mut owner = Owner::new(DecideLimits { members_max: CHANNEL_MEMBERS_CEILING, ..DecideLimits::default() });
+    let id = id_at(START, 1);
+    let channel = ChannelId::group(user(1), id);
+    let members: Vec<UserId> = (1..CHANNEL_MEMBERS_CEILING as u128).map(|n| UserId(Uuid::from_u128(n << 64))).collect();
+    let created = owner.run(user(1), channel, id, create(&members, false));
+    let Verdict::Accepted(events) = &created.verdict else { panic!("{:?}", created.verdict) };
+    assert_eq!(events.len(), CHANNEL_MEMBERS_CEILING + 1);
+    assert_eq!(created.time, LogTime(START + 2), "10,001 ids take three milliseconds");
+    let id_times: Vec<LogTime> = events.iter().map(|event| event.message_id.time()).collect();
+    assert!(id_times.is_sorted() && *id_times.last().expect("not empty") == created.time);
+    assert!(events.windows(2).all(|pair| pair[0].message_id < pair[1].message_id));
+    let next = owner.run(user(1), channel, id_at(START, 2), post("x"));
+    assert_eq!(next.time, created.time);
+}
+
+#[test]
+fn digests_are_what_they_were() {
+    // Part of the log's format: a change here makes a conflict of every retry across the upgrade.
+    let bodies = [
+        post("hello"),
+        post(""),
+        create(&[user(1), user(2)], true),
+        CommandBody::Join,
+        CommandBody::Leave,
+        add([3]),
+        CommandBody::RemoveMember { user: user(3) },
+        CommandBody::SetRole { user: user(3), role: Role::Admin },
+        CommandBody::ChannelJoined { channel: ChannelId(Uuid::from_u128(5)), seq: ChannelSeq(6) },
+        CommandBody::ChannelLeft { channel: ChannelId(Uuid::from_u128(5)), seq: ChannelSeq(6) },
+    ];
+    let digests: Vec<u64> = bodies.iter().map(body_digest).collect();
+    assert_eq!(digests, GOLDEN_DIGESTS);
+}
+
+const GOLDEN_DIGESTS: [u64; 10] = [
+    0xda54_9fb5_f47a_8a67,
+    0x8b4e_d598_6564_96ca,
+    0x0546_beb4_0f41_ee30,
+    0x81d6_8071_63ef_05f7,
+    0x0cb5_1943_34c3_0c3c,
+    0xfb03_2f6d_75c8_dfc6,
+    0x9680_1854_ec26_6ccc,
+    0xb1e7_6896_e027_030c,
+    0x5d36_ae7a_d116_e023,
+    0xa479_f754_a0fd_b2bb,
+];
+
+fn any_body() -> impl Strategy<Value = CommandBody> {
+    let users = || prop::collection::vec((0_u8..4).prop_map(user), 0..4);
+    let role = prop::sample::select(vec![Role::Member, Role::Admin, Role::Owner]);
+    let kind = prop::sample::select(vec![ChannelKind::Direct, ChannelKind::Group, ChannelKind::Personal]);
+    let history = prop::sample::select(vec![HistoryVisibility::FromJoining, HistoryVisibility::FromStart]);
+    prop_oneof![
+        "[ab]{0,3}".prop_map(|text| post(&text)),
+        (kind, "[ab]{0,2}", users(), history, any::<bool>()).prop_map(|(kind, title, members, history, open)| {
+            CommandBody::CreateChannel { kind, title: title.into(), members, history, open }
+        }),
+        Just(CommandBody::Join),
+        Just(CommandBody::Leave),
+        users().prop_map(|users| CommandBody::AddMembers { users }),
+        (0_u8..4).prop_map(|n| CommandBody::RemoveMember { user: user(n) }),
+        ((0_u8..4), role).prop_map(|(n, role)| CommandBody::SetRole { user: user(n), role }),
+        (0_u128..3, 0_u64..3).prop_map(|(channel, seq)| CommandBody::ChannelJoined {
+            channel: ChannelId(Uuid::from_u128(channel)),
+            seq: ChannelSeq(seq),
+        }),
+        (0_u128..3, 0_u64..3).prop_map(|(channel, seq)| CommandBody::ChannelLeft {
+            channel: ChannelId(Uuid::from_u128(channel)),
+            seq: ChannelSeq(seq),
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn digests_differ_exactly_where_bodies_do(a in any_body(), b in any_body()) {
+        prop_assert_eq!(body_digest(&a) == body_digest(&b), a == b);
+    }
+
+    /// Whatever a memory that holds only what is younger than the window does not know must be looked up.
+    #[test]
+    fn an_id_that_may_have_been_forgotten_is_looked_up(
+        ahead in prop_oneof![Just(0), Just(CLIENT_CLOCK_AHEAD_MS), 0..=CLIENT_CLOCK_AHEAD_MS],
+        later in prop_oneof![Just(0), 0_u64..200_000],
+    ) {
+        let accepted_at = START;
+        let id = id_at(accepted_at + ahead, 1);
+        // A new owner, whose recovery replayed nothing that is as old as the window.
+        let mut owner = Owner::new(DecideLimits::default());
+        let channel = ChannelId::personal(user(1));
+        owner.state.insert_head(channel, None);
+        let command = Command { channel, sender: user(1), id, retry: false, reply: None, body: post("x") };
+        let now = LogTime(accepted_at + ONCE_WINDOW_MS + later);
+        let decision = owner.state.decide(&command, CommandPosition::default(), now, Lookup::NotAsked);
+        prop_assert_eq!(decision, Decision::NeedsLookup);
+    }
+
+    #[test]
+    fn ids_rise_whatever_the_time_does(times in prop::collection::vec(0_u64..5_000, 1..500), partition in 0_u16..1024) {
+        let partition = PartitionId(partition);
+        let mut last = MessageId::first_at(LogTime(START), partition);
+        for time in times {
+            let next = last.next_at(LogTime(START + time / 1_000), partition);
+            prop_assert!(next > last);
+            prop_assert_eq!(next.partition(), partition);
+            prop_assert!(i64::try_from(next.0).is_ok());
+            last = next;
+        }
+    }
 }
 
 proptest! {
