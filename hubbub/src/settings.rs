@@ -45,7 +45,7 @@ runtime::config! {
             /// `embedded:` keeps it in the data directory; `kafka://host:port` needs a version that speaks Kafka.
             url: String = "embedded:",
             /// Partitions of the timelines, 1 to 1024. Fixed when the log is made.
-            partitions: u32 = "16",
+            partitions: u32 = "4",
         }
         /// Signing in.
         auth: Auth {
