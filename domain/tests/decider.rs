@@ -166,57 +166,86 @@ fn a_full_window_answers_retry_later_and_heals_when_the_writer_has_passed() {
     assert_eq!(owner.state.memory().ids, 0);
 }
 
-/// A command, and what becomes of it by who asks: owner, admin, member, somebody who has left, a stranger.
-type Row = (&'static str, fn() -> CommandBody, [Result<(), RejectCause>; 5]);
+/// What becomes of a command by who asks: owner, admin, member, somebody who has left, a stranger.
+type ByRole = [Result<(), RejectCause>; 5];
+
+/// A command, and what becomes of it in an open group; a closed one differs for `Join` only.
+type Row = (&'static str, fn() -> CommandBody, ByRole);
+
+const TARGET: u8 = 6;
+const OTHER_ADMIN: u8 = 7;
+const OTHER_OWNER: u8 = 8;
+const NOBODY: u8 = 9;
+
+const fn all(result: Result<(), RejectCause>) -> ByRole {
+    [result; 5]
+}
+
+/// Allowed to the owner, to the admin too, to members too; those outside are told nothing.
+const fn inside(
+    owner: Result<(), RejectCause>,
+    admin: Result<(), RejectCause>,
+    member: Result<(), RejectCause>,
+) -> ByRole {
+    [owner, admin, member, Err(RejectCause::NotMember), Err(RejectCause::NotMember)]
+}
+
+fn remove(n: u8) -> CommandBody {
+    CommandBody::RemoveMember { user: user(n) }
+}
+
+fn set_role(n: u8, role: Role) -> CommandBody {
+    CommandBody::SetRole { user: user(n), role }
+}
 
 #[test]
 fn who_may_do_what() {
-    use RejectCause::{AlreadyMember, Forbidden, LastOwner, NoSuchMember, NotMember};
-    let (boss, admin, member, gone, stranger) = (user(1), user(2), user(3), user(4), user(5));
-    let missing = ChannelId(Uuid::from_u128(99));
-    let rows: [Row; 8] = [
-        ("post", || post("x"), [Ok(()), Ok(()), Ok(()), Err(NotMember), Err(NotMember)]),
-        (
-            "join a closed group",
-            || CommandBody::Join,
-            [Err(AlreadyMember), Err(AlreadyMember), Err(AlreadyMember), Err(NotMember), Err(NotMember)],
-        ),
-        ("leave", || CommandBody::Leave, [Err(LastOwner), Ok(()), Ok(()), Err(NotMember), Err(NotMember)]),
-        (
-            "add",
-            || CommandBody::AddMembers { users: vec![user(9)] },
-            [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)],
-        ),
-        (
-            "add a member",
-            || CommandBody::AddMembers { users: vec![user(3)] },
-            [Err(AlreadyMember), Err(AlreadyMember), Err(Forbidden), Err(NotMember), Err(NotMember)],
-        ),
-        (
-            "remove a member",
-            || CommandBody::RemoveMember { user: user(6) },
-            [Ok(()), Ok(()), Err(Forbidden), Err(NotMember), Err(NotMember)],
-        ),
-        (
-            "remove nobody",
-            || CommandBody::RemoveMember { user: user(8) },
-            [Err(NoSuchMember), Err(NoSuchMember), Err(Forbidden), Err(NotMember), Err(NotMember)],
-        ),
-        (
-            "give a role",
-            || CommandBody::SetRole { user: user(6), role: Role::Admin },
-            [Ok(()), Err(Forbidden), Err(Forbidden), Err(NotMember), Err(NotMember)],
-        ),
+    use RejectCause::{AlreadyMember, Forbidden, MembersLimit, NoSuchMember, NotMember};
+    let no = Err(Forbidden);
+    let rows: [Row; 18] = [
+        ("post", || post("x"), inside(Ok(()), Ok(()), Ok(()))),
+        ("post too much", || post(&"x".repeat(MESSAGE_BODY_BYTES_MAX + 1)), {
+            let bad = Err(RejectCause::BadBody);
+            inside(bad, bad, bad)
+        }),
+        ("join", || CommandBody::Join, {
+            let member = Err(AlreadyMember);
+            [member, member, member, Ok(()), Ok(())]
+        }),
+        ("leave", || CommandBody::Leave, inside(Ok(()), Ok(()), Ok(()))),
+        ("add somebody", || add([NOBODY]), inside(Ok(()), Ok(()), no)),
+        ("add a member", || add([TARGET]), inside(Err(AlreadyMember), Err(AlreadyMember), no)),
+        ("add no one", || add([]), inside(Err(AlreadyMember), Err(AlreadyMember), no)),
+        ("add too many", || add(20..60), inside(Err(MembersLimit), Err(MembersLimit), no)),
+        ("remove a member", || remove(TARGET), inside(Ok(()), Ok(()), no)),
+        ("remove an admin", || remove(OTHER_ADMIN), inside(Ok(()), no, no)),
+        ("remove an owner", || remove(OTHER_OWNER), inside(Ok(()), no, no)),
+        ("remove nobody", || remove(NOBODY), inside(Err(NoSuchMember), Err(NoSuchMember), no)),
+        ("make an admin", || set_role(TARGET, Role::Admin), inside(Ok(()), no, no)),
+        ("make an owner", || set_role(TARGET, Role::Owner), inside(Ok(()), no, no)),
+        ("unmake an owner", || set_role(OTHER_OWNER, Role::Member), inside(Ok(()), no, no)),
+        ("give the same role", || set_role(TARGET, Role::Member), inside(Err(AlreadyMember), no, no)),
+        ("give nobody a role", || set_role(NOBODY, Role::Admin), inside(Err(NoSuchMember), no, no)),
+        ("make the group of somebody else", || create(&[], true), all(Err(NotMember))),
     ];
+    let missing = ChannelId(Uuid::from_u128(99));
+    let [boss, admin, member, gone, stranger] = [1, 2, 3, 4, 5].map(user);
+    let first = [admin, member, gone, user(TARGET), user(OTHER_ADMIN), user(OTHER_OWNER)];
     for (what, body, expected) in rows {
         for (who, expected) in [boss, admin, member, gone, stranger].into_iter().zip(expected) {
-            let mut owner = Owner::new(DecideLimits::default());
-            let channel = owner.group(boss, &[admin, member, gone, user(6)], false);
-            owner.ask(boss, channel, CommandBody::SetRole { user: admin, role: Role::Admin }).expect("an owner may");
-            owner.ask(gone, channel, CommandBody::Leave).expect("a member may");
-            let expected = expected.map_err(Answer::Rejected);
-            assert_eq!(owner.ask(who, channel, body()).map(|_| ()), expected, "{what} by {who}");
-            assert_eq!(owner.ask(who, missing, body()), rejected(NotMember), "{what} by {who} in a missing channel");
+            for open in [true, false] {
+                let mut owner = Owner::new(DecideLimits { members_max: 20, ..DecideLimits::default() });
+                let channel = owner.group(boss, &first, open);
+                for (user, role) in [(2, Role::Admin), (OTHER_ADMIN, Role::Admin), (OTHER_OWNER, Role::Owner)] {
+                    owner.ask(boss, channel, set_role(user, role)).expect("an owner may");
+                }
+                owner.ask(gone, channel, CommandBody::Leave).expect("a member may");
+                let closed_to = !open && body() == CommandBody::Join && expected.is_ok();
+                let expected = if closed_to { Err(NotMember) } else { expected };
+                let got = owner.ask(who, channel, body()).map(|_| ());
+                assert_eq!(got, expected.map_err(Answer::Rejected), "{what} by {who}, open: {open}");
+                assert_eq!(owner.ask(who, missing, body()), rejected(NotMember), "{what} by {who} where nothing is");
+            }
         }
     }
 }
