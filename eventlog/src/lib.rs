@@ -1,6 +1,6 @@
 //! The log seam: durable, ordered, partitioned records, and who reads which partition.
 //!
-//! Promises (every adapter passes [`contract`]):
+//! Promises:
 //!
 //! - **Order.** Records of one partition have dense-enough rising offsets; the order of [`EventLog::append`] calls on one
 //!   partition by one process is the order of offsets. A batch is contiguous.
@@ -20,9 +20,7 @@
 //!   retention                     = visible
 //! ```
 
-pub mod contract;
 mod error;
-pub mod fault;
 mod partition;
 mod record;
 mod topic;
@@ -57,7 +55,11 @@ pub trait EventLog: Send + Sync + Debug + 'static {
 
     /// Reads a partition from an offset on. An offset below the start reads from the start (the caller compares); above
     /// the end it waits for that offset. Never sees a record that is not durable.
-    fn read<'a>(&'a self, from: &'a TopicPartition, offset: LogOffset) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>>;
+    fn read<'a>(
+        &'a self,
+        from: &'a TopicPartition,
+        offset: LogOffset,
+    ) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>>;
 
     /// The first offset still kept, and the one after the last visible record.
     fn bounds<'a>(&'a self, of: &'a TopicPartition) -> BoxFuture<'a, Result<Bounds, Error>>;

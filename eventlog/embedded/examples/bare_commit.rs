@@ -38,7 +38,8 @@ impl Segments {
     }
 
     fn segment(dir: &Path, number: u32, pre_written: bool) -> Result<File> {
-        let file = OpenOptions::new().create(true).truncate(true).write(true).open(dir.join(format!("{number}.segment")))?;
+        let file =
+            OpenOptions::new().create(true).truncate(true).write(true).open(dir.join(format!("{number}.segment")))?;
         if pre_written {
             let zeros = vec![0; 1 << 20];
             for at in (0..SEGMENT_BYTES).step_by(zeros.len()) {
@@ -159,7 +160,9 @@ fn main() -> Result<()> {
                 runs.push(measure(target, batch)?);
             }
         }
-        for (name, runs) in ["own segment, growing", "own segment, pre-written", "SQLite WAL, synchronous=FULL"].iter().zip(&mut runs) {
+        for (name, runs) in
+            ["own segment, growing", "own segment, pre-written", "SQLite WAL, synchronous=FULL"].iter().zip(&mut runs)
+        {
             runs.sort_by(|a, b| a.records_per_s.total_cmp(&b.records_per_s));
             let Figures { p50, p99, records_per_s } = runs[RUNS / 2];
             println!("| {name} | {batch} | {} | {} | {records_per_s:.0} |", p50.as_micros(), p99.as_micros());

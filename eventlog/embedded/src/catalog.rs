@@ -72,10 +72,14 @@ impl Catalog {
                 Cleanup::Compact => "compact".to_owned(),
                 Cleanup::Expire { age, bytes_max } => format!("expire:{}:{bytes_max}", age.as_millis()),
             };
-            let line = format!("{} {} {} {} {cleanup}\n", spec.topic, entry.incarnation, spec.partitions, spec.record_bytes_max);
+            let line = format!(
+                "{} {} {} {} {cleanup}\n",
+                spec.topic, entry.incarnation, spec.partitions, spec.record_bytes_max
+            );
             text.push_str(&line);
         }
-        files::write(disk, dir, FILE, text.as_bytes()).map_err(|error| disk_error(format!("write the catalog in {}", dir.display()), error))
+        files::write(disk, dir, FILE, text.as_bytes())
+            .map_err(|error| disk_error(format!("write the catalog in {}", dir.display()), error))
     }
 
     fn parse(dir: &Path, bytes: &[u8]) -> Result<Self, Error> {
@@ -83,11 +87,15 @@ impl Catalog {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = text.lines();
         if lines.next() != Some(FORMAT) {
-            let context = format!("{} is of another version of the log's format than `{FORMAT}`: use the program that wrote it", path.display());
+            let context = format!(
+                "{} is of another version of the log's format than `{FORMAT}`: use the program that wrote it",
+                path.display()
+            );
             return Err(Error::new(ErrorKind::Damaged, context));
         }
         let broken = || damaged(&path, 0, "its lines can't be read");
-        let counters: Vec<u64> = lines.next().ok_or_else(broken)?.split(' ').filter_map(|word| word.parse().ok()).collect();
+        let counters: Vec<u64> =
+            lines.next().ok_or_else(broken)?.split(' ').filter_map(|word| word.parse().ok()).collect();
         let [boot, last_incarnation] = counters[..] else { return Err(broken()) };
         let mut topics = BTreeMap::new();
         for line in lines {

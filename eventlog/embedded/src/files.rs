@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 /// What a person does about damage.
-pub(crate) const REPAIR: &str = "nothing was changed; `hubbub repair --data …` keeps what is intact and saves the rest aside";
+pub(crate) const REPAIR: &str =
+    "nothing was changed; `hubbub repair --data …` keeps what is intact and saves the rest aside";
 
 /// An error of the disk: full heals when there is room again.
 pub(crate) fn disk_error(context: impl Into<String>, error: io::Error) -> Error {
@@ -77,8 +78,12 @@ impl Checkpoint {
         let mut best = (0, 0);
         for slot in 0..2 {
             let mut bytes = [0; 20];
-            if file.read_at(&mut bytes, slot * SLOT_BYTES)? == bytes.len() && bytes[16..] == crc32c::crc32c(&bytes[..16]).to_le_bytes() {
-                let number = |range: std::ops::Range<usize>| bytes[range].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            if file.read_at(&mut bytes, slot * SLOT_BYTES)? == bytes.len()
+                && bytes[16..] == crc32c::crc32c(&bytes[..16]).to_le_bytes()
+            {
+                let number = |range: std::ops::Range<usize>| {
+                    bytes[range].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+                };
                 best = best.max((number(0..8), number(8..16)));
             }
         }

@@ -63,7 +63,9 @@ impl FrameHeader {
             count: cursor.u32()?,
             span: cursor.u32()?,
         };
-        let sane = (HEADER_BYTES..=FRAME_BYTES_MAX).contains(&(length as usize)) && header.count <= header.span && header.base.checked_add(u64::from(header.span)).is_some();
+        let sane = (HEADER_BYTES..=FRAME_BYTES_MAX).contains(&(length as usize))
+            && header.count <= header.span
+            && header.base.checked_add(u64::from(header.span)).is_some();
         sane.then_some(header)
     }
 }
@@ -105,7 +107,8 @@ pub(crate) fn encode(out: &mut Vec<u8>, seed: u64, place: Place, records: &[Stor
         let mut fixed = [0; 14];
         fixed[0..4].copy_from_slice(&((offset.0 - place.base) as u32).to_le_bytes());
         fixed[4..8].copy_from_slice(&(record.key.len() as u32).to_le_bytes());
-        fixed[8..12].copy_from_slice(&record.value.as_ref().map_or(TOMBSTONE, |value| value.len() as u32).to_le_bytes());
+        fixed[8..12]
+            .copy_from_slice(&record.value.as_ref().map_or(TOMBSTONE, |value| value.len() as u32).to_le_bytes());
         fixed[12..14].copy_from_slice(&(record.headers.len() as u16).to_le_bytes());
         out.extend_from_slice(&fixed);
         out.extend_from_slice(&record.key);
@@ -157,7 +160,11 @@ pub(crate) fn records(header: &FrameHeader, frame: &Bytes) -> Option<Vec<StoredR
             taken.push(Header { name, value: frame.slice(cursor.take(value as usize)?) });
         }
         let record = Record { key, value, headers: taken };
-        records.push(StoredRecord { offset: LogOffset(header.base + u64::from(delta)), time: AppendTime(header.time), record });
+        records.push(StoredRecord {
+            offset: LogOffset(header.base + u64::from(delta)),
+            time: AppendTime(header.time),
+            record,
+        });
     }
     (cursor.at == header.length as usize).then_some(records)
 }

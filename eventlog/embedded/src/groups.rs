@@ -147,7 +147,10 @@ impl Membership for Member {
 
     fn commit<'a>(&'a self, partition: u32, offset: LogOffset, metadata: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         let result = if !self.assigned().contains(&partition) {
-            Err(Error::new(ErrorKind::NotAssigned, format!("partition {partition} of {} is another member's", self.key.1)))
+            Err(Error::new(
+                ErrorKind::NotAssigned,
+                format!("partition {partition} of {} is another member's", self.key.1),
+            ))
         } else if metadata.len() > METADATA_BYTES_MAX {
             Err(Error::new(ErrorKind::TooLarge, format!("metadata of a commit has at most {METADATA_BYTES_MAX} bytes")))
         } else {

@@ -22,8 +22,8 @@ pub use stream::{Cut, TornTail};
 use catalog::Catalog;
 use disk::{RealDisk, SharedDisk};
 use eventlog::{
-    Append, AppendError, AppendTime, Bounds, Durability, Error, ErrorKind, EventLog, LogOffset, Membership, PartitionReader, Record,
-    Topic, TopicDescription, TopicPartition, TopicSpec,
+    Append, AppendError, AppendTime, Bounds, Durability, Error, ErrorKind, EventLog, LogOffset, Membership,
+    PartitionReader, Record, Topic, TopicDescription, TopicPartition, TopicSpec,
 };
 use files::disk_error;
 use futures_util::FutureExt;
@@ -157,13 +157,17 @@ impl EmbeddedLog {
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
         let shared = &self.shared;
         shared.disk.create_dir_all(to).map_err(|error| disk_error(format!("make {}", to.display()), error))?;
-        shared.groups.save(&*shared.disk, &shared.dir).map_err(|error| disk_error("save the groups' offsets", error))?;
+        shared
+            .groups
+            .save(&*shared.disk, &shared.dir)
+            .map_err(|error| disk_error("save the groups' offsets", error))?;
         // The catalog is held still, so that no topic comes or goes meanwhile.
         let catalog = shared.catalog();
         for name in [catalog::FILE, groups::FILE] {
             let from = shared.dir.join(name);
             if from.exists() {
-                std::fs::copy(&from, to.join(name)).map_err(|error| disk_error(format!("copy {}", from.display()), error))?;
+                std::fs::copy(&from, to.join(name))
+                    .map_err(|error| disk_error(format!("copy {}", from.display()), error))?;
             }
         }
         for state in shared.all() {
@@ -174,9 +178,7 @@ impl EmbeddedLog {
     }
 
     fn topic(&self, topic: &Topic) -> Result<Arc<TopicState>, Error> {
-        self.shared
-            .find(topic)
-            .ok_or_else(|| Error::new(ErrorKind::UnknownTopic, format!("there is no topic {topic}")))
+        self.shared.find(topic).ok_or_else(|| Error::new(ErrorKind::UnknownTopic, format!("there is no topic {topic}")))
     }
 
     fn partition(&self, of: &TopicPartition) -> Result<Arc<TopicState>, Error> {
@@ -247,7 +249,10 @@ impl Shared {
             return Ok(existing.description());
         }
         if spec.partitions == 0 || spec.partitions > PARTITIONS_MAX || spec.record_bytes_max > RECORD_BYTES_MAX {
-            let context = format!("topic {}: 1 to {PARTITIONS_MAX} partitions, records up to {RECORD_BYTES_MAX} bytes", spec.topic);
+            let context = format!(
+                "topic {}: 1 to {PARTITIONS_MAX} partitions, records up to {RECORD_BYTES_MAX} bytes",
+                spec.topic
+            );
             return Err(Error::new(ErrorKind::Mismatch, context));
         }
         let state = match spec.durability {
@@ -297,7 +302,11 @@ impl EventLog for EmbeddedLog {
         }
     }
 
-    fn read<'a>(&'a self, from: &'a TopicPartition, offset: LogOffset) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
+    fn read<'a>(
+        &'a self,
+        from: &'a TopicPartition,
+        offset: LogOffset,
+    ) -> BoxFuture<'a, Result<Box<dyn PartitionReader>, Error>> {
         let reader = self.partition(from).map(|state| state.reader(from.partition, offset));
         ready(reader).boxed()
     }

@@ -77,12 +77,20 @@ impl SegmentHeader {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut cursor = frame::Cursor { bytes, at: 0 };
         let (magic, length, checksum, version) = (cursor.u32()?, cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        if magic != MAGIC || version != VERSION || length as usize != bytes.len() || checksum != crc32c::crc32c(bytes.get(12..)?) {
+        if magic != MAGIC
+            || version != VERSION
+            || length as usize != bytes.len()
+            || checksum != crc32c::crc32c(bytes.get(12..)?)
+        {
             return None;
         }
-        let (seed, first, time, covers_to, bytes) = (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let (seed, first, time, covers_to, bytes) =
+            (cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?);
         let partitions = cursor.u64()?;
-        if partitions == 0 || partitions > u64::from(PARTITIONS_MAX) || header_bytes(partitions as usize) != u64::from(length) {
+        if partitions == 0
+            || partitions > u64::from(PARTITIONS_MAX)
+            || header_bytes(partitions as usize) != u64::from(length)
+        {
             return None;
         }
         let next = (0..partitions).map(|_| cursor.u64()).collect::<Option<Vec<u64>>>()?;
@@ -206,7 +214,10 @@ impl Walk {
         let have = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
         if at < have.start || at + length as u64 > have.end {
             self.chunk.resize(length.max(READ_BYTES), 0);
-            let read = self.file.read_at(&mut self.chunk, at).map_err(|error| disk_error(format!("read {}", self.path.display()), error))?;
+            let read = self
+                .file
+                .read_at(&mut self.chunk, at)
+                .map_err(|error| disk_error(format!("read {}", self.path.display()), error))?;
             self.chunk.truncate(read);
             self.chunk_at = at;
         }
@@ -218,7 +229,8 @@ impl Walk {
     /// The records of a frame just passed.
     pub(crate) fn records(&mut self, passed: &Passed) -> Result<Vec<eventlog::StoredRecord>, Error> {
         let bytes = self.frame(passed)?;
-        frame::records(&passed.header, &bytes).ok_or_else(|| damaged(&self.path, passed.at, "the frame's records do not add up"))
+        frame::records(&passed.header, &bytes)
+            .ok_or_else(|| damaged(&self.path, passed.at, "the frame's records do not add up"))
     }
 }
 

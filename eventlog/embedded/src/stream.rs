@@ -6,7 +6,9 @@
 use crate::disk::{DiskFile, SharedDisk, read_all};
 use crate::files::{CHECKPOINT, Checkpoint, damaged, disk_error};
 use crate::frame::{self, FrameHeader, Place};
-use crate::limits::{COMPACT_AFTER_SEGMENTS, FRAME_RECORDS_BYTES_MAX, FRAME_RECORDS_MAX, INDEXES_MAX, READ_BYTES, TOMBSTONE_KEPT};
+use crate::limits::{
+    COMPACT_AFTER_SEGMENTS, FRAME_RECORDS_BYTES_MAX, FRAME_RECORDS_MAX, INDEXES_MAX, READ_BYTES, TOMBSTONE_KEPT,
+};
 use crate::segment::{self, End, Index, Segment, SegmentHeader, Walk};
 use bytes::Bytes;
 use eventlog::{AppendTime, Cleanup, Error, LogOffset, Record, StoredRecord};
@@ -83,14 +85,21 @@ impl Stream {
     pub(crate) fn open(shape: Shape, keeps_all: bool) -> Result<(Self, Option<TornTail>), Error> {
         let disk = Arc::clone(&shape.disk);
         let failed = |what: &str, error| disk_error(format!("{what} {}", shape.dir.display()), error);
-        let (checkpoint, known) = Checkpoint::open(&*disk, &shape.dir).map_err(|error| failed("open the checkpoint of", error))?;
+        let (checkpoint, known) =
+            Checkpoint::open(&*disk, &shape.dir).map_err(|error| failed("open the checkpoint of", error))?;
         let segments = find_segments(&shape, keeps_all)?;
         let generation = segments.len() as u64;
         let view = Arc::new(View {
             shape: shape.clone(),
             checkpoint,
             generation: AtomicU64::new(generation),
-            state: Mutex::new(ViewState { segments, durable_at: 0, durable_sequence: 0, active: Index::default(), indexes: VecDeque::new() }),
+            state: Mutex::new(ViewState {
+                segments,
+                durable_at: 0,
+                durable_sequence: 0,
+                active: Index::default(),
+                indexes: VecDeque::new(),
+            }),
         });
         let spares = Arc::new(Spares { shape: shape.clone(), spare: Mutex::new(None) });
         let last = view.state().segments.last().cloned();
@@ -99,9 +108,17 @@ impl Stream {
                 return Err(damaged(&shape.dir, 0, "its segments are missing"));
             }
             let partitions = shape.partitions as usize;
-            let header = SegmentHeader { seed: shape.seed, first: 0, time: 0, covers_to: 0, bytes: 0, next: vec![0; partitions] };
+            let header = SegmentHeader {
+                seed: shape.seed,
+                first: 0,
+                time: 0,
+                covers_to: 0,
+                bytes: 0,
+                next: vec![0; partitions],
+            };
             let spare = spares.take(shape.segment_bytes_first).map_err(|error| failed("begin a segment in", error))?;
-            let (segment, file) = enter(&shape, header, &spare, 0).map_err(|error| failed("begin a segment in", error))?;
+            let (segment, file) =
+                enter(&shape, header, &spare, 0).map_err(|error| failed("begin a segment in", error))?;
             let at = segment.header.header_bytes();
             {
                 let mut state = view.state();
@@ -109,14 +126,34 @@ impl Stream {
                 state.durable_at = at;
             }
             let next = vec![0; partitions];
-            return Ok((Self { shape, view, spares, file, at, capacity: spare.bytes, sequence: 0, time: 0, next, buffer: Vec::new(), broken: false }, None));
+            return Ok((
+                Self {
+                    shape,
+                    view,
+                    spares,
+                    file,
+                    at,
+                    capacity: spare.bytes,
+                    sequence: 0,
+                    time: 0,
+                    next,
+                    buffer: Vec::new(),
+                    broken: false,
+                },
+                None,
+            ));
         };
         let file = disk.open(&last.path).map_err(|error| failed("open a segment in", error))?;
         if last.header.is_compacted() {
             return Err(damaged(&last.path, 0, "the segment after it is missing"));
         }
         let scanned = scan(&*file, &last, known).map_err(|problem| problem.into_error(&last.path))?;
-        let torn = scanned.torn.map(|(bytes, records)| TornTail { file: last.path.clone(), position: scanned.at, bytes, records });
+        let torn = scanned.torn.map(|(bytes, records)| TornTail {
+            file: last.path.clone(),
+            position: scanned.at,
+            bytes,
+            records,
+        });
         if let Some(torn) = &torn {
             zero(&*file, torn.position, torn.bytes).map_err(|error| failed("clear the torn tail in", error))?;
         }
@@ -182,7 +219,12 @@ impl Stream {
             for record in records {
                 let bytes = frame::record_bytes(&record);
                 let index = match open.get(&partition) {
-                    Some(index) if gathered[*index].bytes + bytes <= FRAME_RECORDS_BYTES_MAX && gathered[*index].records.len() < FRAME_RECORDS_MAX => *index,
+                    Some(index)
+                        if gathered[*index].bytes + bytes <= FRAME_RECORDS_BYTES_MAX
+                            && gathered[*index].records.len() < FRAME_RECORDS_MAX =>
+                    {
+                        *index
+                    }
                     _ => {
                         gathered.push(Gathering { partition, bytes: 0, records: Vec::new() });
                         open.insert(partition, gathered.len() - 1);
@@ -197,12 +239,19 @@ impl Stream {
             }
             outcomes.push((first, frames));
         }
-        let mut committed = Committed { frames: Vec::with_capacity(gathered.len()), landed: 0, appends: outcomes, error: None };
+        let mut committed =
+            Committed { frames: Vec::with_capacity(gathered.len()), landed: 0, appends: outcomes, error: None };
         committed.error = self.write_frames(time, gathered, &mut committed.frames, &mut committed.landed).err();
         committed
     }
 
-    fn write_frames(&mut self, time: u64, gathered: Vec<Gathering>, frames: &mut Vec<(u32, Arc<[StoredRecord]>)>, landed: &mut usize) -> io::Result<()> {
+    fn write_frames(
+        &mut self,
+        time: u64,
+        gathered: Vec<Gathering>,
+        frames: &mut Vec<(u32, Arc<[StoredRecord]>)>,
+        landed: &mut usize,
+    ) -> io::Result<()> {
         if self.broken {
             self.roll(0)?;
         }
@@ -224,7 +273,16 @@ impl Stream {
                 let place = Place { partition, sequence, durable: self.sequence, base, time, span };
                 frame::encode(&mut self.buffer, self.shape.seed, place, &records);
                 let length = (frame::HEADER_BYTES + bytes) as u32;
-                pending.push(FrameHeader { length, partition, sequence, durable: self.sequence, base, time, count: span, span });
+                pending.push(FrameHeader {
+                    length,
+                    partition,
+                    sequence,
+                    durable: self.sequence,
+                    base,
+                    time,
+                    count: span,
+                    span,
+                });
                 sequence += 1;
             }
             frames.push((partition, records.into()));
@@ -268,9 +326,20 @@ impl Stream {
         let needed = segment::header_bytes(self.next.len()) + frame_bytes;
         let spare = self.spares.take(self.bytes_of_next().max(needed)).or_else(|error| {
             // A small one is better than none.
-            if error.kind() == io::ErrorKind::StorageFull { self.spares.take(self.shape.segment_bytes_first.max(needed)) } else { Err(error) }
+            if error.kind() == io::ErrorKind::StorageFull {
+                self.spares.take(self.shape.segment_bytes_first.max(needed))
+            } else {
+                Err(error)
+            }
         })?;
-        let header = SegmentHeader { seed: self.shape.seed, first: self.sequence, time: self.time, covers_to: 0, bytes: 0, next: self.next.clone() };
+        let header = SegmentHeader {
+            seed: self.shape.seed,
+            first: self.sequence,
+            time: self.time,
+            covers_to: 0,
+            bytes: 0,
+            next: self.next.clone(),
+        };
         let generation = self.view.generation.fetch_add(1, Ordering::Relaxed);
         let replaces = self.view.state().segments.last().is_some_and(|last| last.header.first == header.first);
         let (segment, file) = enter(&self.shape, header, &spare, generation)?;
@@ -304,7 +373,12 @@ impl Stream {
 }
 
 /// Gives a prepared file its header and its name. Durable when it returns.
-fn enter(shape: &Shape, header: SegmentHeader, spare: &Spare, generation: u64) -> io::Result<(Segment, Box<dyn DiskFile>)> {
+fn enter(
+    shape: &Shape,
+    header: SegmentHeader,
+    spare: &Spare,
+    generation: u64,
+) -> io::Result<(Segment, Box<dyn DiskFile>)> {
     let path = shape.dir.join(segment::file_name(header.first));
     let file = shape.disk.open(&spare.path)?;
     file.write_at(&header.encode(), 0)?;
@@ -447,12 +521,15 @@ pub(crate) fn cut_damage(shape: &Shape, keeps_all: bool) -> Result<Option<Cut>, 
     let saved = last.path.with_extension(format!("cut-at-{at}"));
     let aside = disk.create(&saved).map_err(|error| failed(&saved, error))?;
     // Safe aside first, only then taken away.
-    let kept = aside.write_at(&cut[..used], 0).and_then(|()| aside.sync_data()).and_then(|()| disk.sync_dir(&shape.dir));
+    let kept =
+        aside.write_at(&cut[..used], 0).and_then(|()| aside.sync_data()).and_then(|()| disk.sync_dir(&shape.dir));
     kept.map_err(|error| failed(&saved, error))?;
     let taken = zero(&*file, at, used as u64).and_then(|()| file.sync_data());
     taken.map_err(|error| failed(&last.path, error))?;
     let checkpoint = shape.dir.join(CHECKPOINT);
-    disk.remove_file(&checkpoint).and_then(|()| disk.sync_dir(&shape.dir)).map_err(|error| failed(&checkpoint, error))?;
+    disk.remove_file(&checkpoint)
+        .and_then(|()| disk.sync_dir(&shape.dir))
+        .map_err(|error| failed(&checkpoint, error))?;
     Ok(Some(Cut { file: last.path, position: at, bytes: used as u64, saved }))
 }
 
@@ -547,10 +624,19 @@ impl View {
     }
 
     /// Reads records of a partition from `offset` on and below `below`, going on at `place` if that is where it is.
-    pub(crate) fn read(&self, partition: u32, offset: u64, below: u64, place: Option<DiskPlace>) -> Result<Found, Error> {
+    pub(crate) fn read(
+        &self,
+        partition: u32,
+        offset: u64,
+        below: u64,
+        place: Option<DiskPlace>,
+    ) -> Result<Found, Error> {
         let mut found = Found { records: Vec::new(), place };
         let (mut bytes, mut passed_bytes) = (0, 0);
-        while offset + (found.records.len() as u64) < below && bytes < READ_BYTES && passed_bytes < self.shape.segment_bytes_max {
+        while offset + (found.records.len() as u64) < below
+            && bytes < READ_BYTES
+            && passed_bytes < self.shape.segment_bytes_max
+        {
             let from = found.records.last().map_or(offset, |last| last.offset.0 + 1);
             if from >= below {
                 break;
@@ -589,21 +675,27 @@ impl View {
     /// Moves a place at the end of its segment to the start of the next one; false if there is none.
     fn step(&self, place: &mut Option<DiskPlace>) -> bool {
         let state = self.state();
-        let index = place.and_then(|place| state.segments.iter().position(|segment| segment.generation == place.generation));
+        let index =
+            place.and_then(|place| state.segments.iter().position(|segment| segment.generation == place.generation));
         let Some(next) = index.and_then(|index| state.segments.get(index + 1)) else {
             // The end, or a segment that compaction has replaced meanwhile.
             let known = index.is_some();
             *place = place.filter(|_| known);
             return !known;
         };
-        *place = Some(DiskPlace { generation: next.generation, at: next.header.header_bytes(), sequence: next.header.first });
+        *place = Some(DiskPlace {
+            generation: next.generation,
+            at: next.header.header_bytes(),
+            sequence: next.header.first,
+        });
         true
     }
 
     /// A walk that begins at or before an offset; `None` if the file went meanwhile.
     fn walk_to(&self, partition: u32, offset: u64, place: Option<DiskPlace>) -> Result<Option<(Walk, u64)>, Error> {
         let state = self.state();
-        let index = place.and_then(|place| state.segments.iter().position(|segment| segment.generation == place.generation));
+        let index =
+            place.and_then(|place| state.segments.iter().position(|segment| segment.generation == place.generation));
         let (index, from) = if let (Some(index), Some(place)) = (index, place) {
             (index, Some((place.at, place.sequence)))
         } else {
@@ -615,7 +707,11 @@ impl View {
             Some(from) => Some(from),
             None if index + 1 == state.segments.len() => state.active.seek(partition, offset),
             None => {
-                let known = state.indexes.iter().find(|(generation, _)| *generation == segment.generation).map(|(_, index)| Arc::clone(index));
+                let known = state
+                    .indexes
+                    .iter()
+                    .find(|(generation, _)| *generation == segment.generation)
+                    .map(|(_, index)| Arc::clone(index));
                 drop(state);
                 let index = match known {
                     Some(index) => index,
@@ -693,7 +789,8 @@ impl View {
     pub(crate) fn compact(&self, now: u64, at_once: bool) -> Result<bool, Error> {
         let (sealed, active): (Vec<(Segment, End)>, (Segment, End)) = {
             let state = self.state();
-            let all: Vec<_> = (0..state.segments.len()).map(|index| (state.segments[index].clone(), state.end_of(index))).collect();
+            let all: Vec<_> =
+                (0..state.segments.len()).map(|index| (state.segments[index].clone(), state.end_of(index))).collect();
             let Some((active, sealed)) = all.split_last() else { return Ok(false) };
             (sealed.to_vec(), active.clone())
         };
@@ -710,13 +807,15 @@ impl View {
             while let Some(passed) = walk.next()? {
                 for record in walk.records(&passed)? {
                     // A copy of the key alone: a slice would keep the whole frame.
-                    newest.insert((passed.header.partition, Bytes::copy_from_slice(&record.record.key)), record.offset.0);
+                    newest
+                        .insert((passed.header.partition, Bytes::copy_from_slice(&record.record.key)), record.offset.0);
                 }
                 last.insert(passed.header.partition, passed.header.sequence);
             }
         }
         let first = &sealed[0].0.header;
-        let mut header = SegmentHeader { covers_to: active.0.header.first, bytes: u64::MAX, ..SegmentHeader::clone(first) };
+        let mut header =
+            SegmentHeader { covers_to: active.0.header.first, bytes: u64::MAX, ..SegmentHeader::clone(first) };
         let temporary = self.shape.dir.join("compact.tmp");
         let file = disk.create(&temporary).map_err(failed)?;
         let mut at = header.header_bytes();
@@ -734,7 +833,14 @@ impl View {
                 if records.is_empty() {
                     continue;
                 }
-                let place = Place { partition: header.partition, sequence: header.sequence, durable: header.sequence, base: header.base, time: header.time, span: header.span };
+                let place = Place {
+                    partition: header.partition,
+                    sequence: header.sequence,
+                    durable: header.sequence,
+                    base: header.base,
+                    time: header.time,
+                    span: header.span,
+                };
                 frame::encode(&mut buffer, self.shape.seed, place, &records);
                 if buffer.len() >= READ_BYTES {
                     file.write_at(&buffer, at).map_err(failed)?;

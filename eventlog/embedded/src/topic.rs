@@ -5,14 +5,14 @@ use crate::catalog::Entry;
 use crate::disk::{Disk, SharedDisk};
 use crate::files::{self, disk_error};
 use crate::limits::{
-    COMMIT_BYTES_MAX, HEAL_EVERY, MERGE_BELOW_RECORDS, MERGE_RECORDS_MAX, QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX, RECORD_OVERHEAD_BYTES,
-    TAIL_BYTES_MAX,
+    COMMIT_BYTES_MAX, HEAL_EVERY, MERGE_BELOW_RECORDS, MERGE_RECORDS_MAX, QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX,
+    RECORD_OVERHEAD_BYTES, TAIL_BYTES_MAX,
 };
 use crate::stream::{DiskPlace, Shape, Spares, Stream, TornTail, View, keeps_all};
 use crate::{Options, blocking};
 use eventlog::{
-    Append, AppendError, AppendTime, Appended, Bounds, Cleanup, Error, ErrorKind, LogOffset, PartitionReader, Record, RecordBatch,
-    StoredRecord, Topic, TopicDescription, TopicSpec,
+    Append, AppendError, AppendTime, Appended, Bounds, Cleanup, Error, ErrorKind, LogOffset, PartitionReader, Record,
+    RecordBatch, StoredRecord, Topic, TopicDescription, TopicSpec,
 };
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
@@ -163,7 +163,8 @@ impl Queue {
         let mut state = self.state();
         while state.appends.is_empty() && !state.over {
             if idle {
-                let (next, timed_out) = self.wake.wait_timeout(state, HEAL_EVERY).unwrap_or_else(PoisonError::into_inner);
+                let (next, timed_out) =
+                    self.wake.wait_timeout(state, HEAL_EVERY).unwrap_or_else(PoisonError::into_inner);
                 state = next;
                 if timed_out.timed_out() {
                     break;
@@ -206,7 +207,9 @@ impl TopicState {
         let (stream, torn) = Stream::open(shape, keeps_all(entry.spec.cleanup))?;
         let starts = stream.view().starts();
         let partitions: Arc<[Partition]> = (0..entry.spec.partitions)
-            .map(|partition| Partition::new(starts.get(partition as usize).copied().unwrap_or(0), stream.next_offset(partition)))
+            .map(|partition| {
+                Partition::new(starts.get(partition as usize).copied().unwrap_or(0), stream.next_offset(partition))
+            })
             .collect();
         let queue = Arc::new(Queue {
             state: Mutex::default(),
@@ -255,7 +258,10 @@ impl TopicState {
         for record in &records {
             let size = record.size_bytes();
             if size > self.spec.record_bytes_max {
-                let context = format!("a record of {size} bytes is above the {} of {}", self.spec.record_bytes_max, self.spec.topic);
+                let context = format!(
+                    "a record of {size} bytes is above the {} of {}",
+                    self.spec.record_bytes_max, self.spec.topic
+                );
                 return refuse(records, ErrorKind::TooLarge, context);
             }
             if record.value.is_none() && self.spec.cleanup != Cleanup::Compact {
@@ -426,12 +432,21 @@ pub(crate) fn shape(disk: &SharedDisk, dir: &Path, topic: &Topic, entry: &Entry,
 }
 
 impl Durable {
-    fn enqueue(&self, partition: u32, records: Vec<Record>, bytes: usize, topic: &Topic) -> Result<Append, AppendError> {
+    fn enqueue(
+        &self,
+        partition: u32,
+        records: Vec<Record>,
+        bytes: usize,
+        topic: &Topic,
+    ) -> Result<Append, AppendError> {
         let (done, outcome) = oneshot::channel();
         {
             let mut state = self.queue.state();
             if state.over {
-                return Err(AppendError { records, error: Error::new(ErrorKind::Closed, format!("{topic} is closing")) });
+                return Err(AppendError {
+                    records,
+                    error: Error::new(ErrorKind::Closed, format!("{topic} is closing")),
+                });
             }
             if state.appends.len() >= QUEUE_APPENDS_MAX || (state.bytes > 0 && state.bytes + bytes > QUEUE_BYTES_MAX) {
                 let context = format!("the queue of {topic} is full: try again when earlier appends have resolved");
@@ -443,7 +458,9 @@ impl Durable {
         }
         self.queue.wake.notify_one();
         let settled = outcome.map(|outcome| {
-            outcome.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the log ended before the append had an outcome")))
+            outcome.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Closed, "the log ended before the append had an outcome"))
+            })
         });
         Ok(settled.boxed())
     }
@@ -492,7 +509,10 @@ impl Commits {
                 Ok(Appended { first, time: AppendTime(time) })
             } else {
                 Err(match &committed.error {
-                    Some(error) => disk_error(format!("append to {}", self.name), std::io::Error::new(error.kind(), error.to_string())),
+                    Some(error) => disk_error(
+                        format!("append to {}", self.name),
+                        std::io::Error::new(error.kind(), error.to_string()),
+                    ),
                     None => Error::new(ErrorKind::Unavailable, format!("append to {}", self.name)),
                 })
             };
@@ -505,7 +525,10 @@ impl Commits {
 
 impl Debug for TopicState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicState").field("spec", &self.spec).field("incarnation", &self.incarnation).finish_non_exhaustive()
+        f.debug_struct("TopicState")
+            .field("spec", &self.spec)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
     }
 }
 

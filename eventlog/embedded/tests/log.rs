@@ -25,7 +25,12 @@ fn timeline() -> TopicSpec {
     spec("chat.messages", Durability::Synced, Cleanup::Keep)
 }
 
-async fn append(log: &EmbeddedLog, topic: &Topic, partition: u32, values: impl IntoIterator<Item = String>) -> LogOffset {
+async fn append(
+    log: &EmbeddedLog,
+    topic: &Topic,
+    partition: u32,
+    values: impl IntoIterator<Item = String>,
+) -> LogOffset {
     let records = values.into_iter().map(|value| Record::new("key", value)).collect();
     log.append(&topic.partition(partition), records).expect("room").await.expect("durable").first
 }
@@ -124,7 +129,10 @@ async fn a_torn_tail_is_dropped_and_reported_and_damage_before_it_refused() {
 #[tokio::test]
 async fn a_waiting_reader_wakes_and_a_dropped_wait_loses_nothing() {
     let dir = tempfile::tempdir().expect("dir");
-    for spec in [timeline(), spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_mins(1), bytes_max: 1 << 20 })] {
+    for spec in [
+        timeline(),
+        spec("memory", Durability::InMemory, Cleanup::Expire { age: Duration::from_mins(1), bytes_max: 1 << 20 }),
+    ] {
         let (log, _) = open(dir.path());
         log.create_topic(&spec).await.expect("topic");
         let mut reader = log.read(&spec.topic.partition(2), LogOffset(0)).await.expect("reader");
